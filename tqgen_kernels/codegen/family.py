@@ -1,0 +1,79 @@
+"""What a kernel family declares, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tqgen_kernels.codegen.variant import Config, Launch, Shape, Value
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Tunable:
+    """One axis of the search space. Values in declared order: ties go to the earlier one."""
+
+    name: str
+    values: tuple[Value, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Restriction:
+    """`allows(problem, config)` false removes a candidate for this reason."""
+
+    reason: str
+    allows: Callable[[Any, Config], bool]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Error of a kernel's outputs against the float64 reference, and what is allowed."""
+
+    error: float
+    tolerance: float
+    measure: str
+
+    @property
+    def passed(self) -> bool:
+        return bool(np.isfinite(self.error)) and self.error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Family:
+    """Everything that is particular to one kernel family.
+
+    context(problem, config): the names that the template sees.
+    launch(problem, config, shapes of the inputs by name, scalars): geometry and outputs.
+    threadgroup_memory(problem, config): bytes of static threadgroup memory.
+    example(problem, rng, tokens): inputs by name, NumPy; `tokens` overrides problem.context.
+    verify(problem, inputs, outputs): against the reference in float64.
+    bytes_moved(problem, shapes): the fewest bytes that must cross device memory.
+    """
+
+    name: str
+    problem: type
+    template: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tunables: tuple[Tunable, ...]
+    restrictions: tuple[Restriction, ...]
+    default: Callable[[Any], Config]
+    context: Callable[[Any, Config], dict[str, Any]]
+    launch: Callable[[Any, Config, Mapping[str, Shape], Mapping[str, int]], Launch]
+    threadgroup_memory: Callable[[Any, Config], int]
+    example: Callable[..., "Example"]
+    verify: Callable[[Any, "Example", Arrays], Verification]
+    bytes_moved: Callable[[Any], int]
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs of one launch, and the scalars its geometry needs (`tiles`, `splits`, ...)."""
+
+    inputs: Arrays
+    scalars: Mapping[str, int]

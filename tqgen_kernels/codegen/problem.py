@@ -1,0 +1,207 @@
+"""What a kernel must do: one frozen dataclass a kernel family.
+
+Fields that change the Metal text come first. `kv_heads`, `batch` and `context` only say at what
+size a problem is tuned: the text never depends on them, so that no size recompiles a kernel.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeAlias
+
+from tqgen_kernels.quant.codebook import check_bits
+from tqgen_kernels.quant.hadamard import factor
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+Layout = Literal["key", "value"]
+DTYPES = ("float32", "float16", "bfloat16")
+MAX_Q_LEN = 8
+MAX_GQA = 16
+CONTEXT_BUCKETS = (1024, 4096, 16384, 65536, 262144, 1048576)
+
+
+def context_bucket(tokens: int) -> int:
+    """The smallest bucket that holds `tokens`, or the largest bucket."""
+    return next((b for b in CONTEXT_BUCKETS if tokens <= b), CONTEXT_BUCKETS[-1])
+
+
+def batch_bucket(batch: int) -> int:
+    """The smallest power of two that is at least `batch`."""
+    return 1 << max(batch - 1, 0).bit_length()
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not supported: use one of {', '.join(DTYPES)}.")
+
+
+def _check_counts(problem: Any, **limits: int) -> None:
+    for name, most in limits.items():
+        value = getattr(problem, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise ValueError(f"{name} {value!r} is not supported: give an integer 1 to {most}.")
+
+
+def _check_layout(layout: str) -> None:
+    if layout not in ("key", "value"):
+        raise ValueError(f"layout {layout!r} is not supported: use 'key' or 'value' tiles.")
+
+
+@dataclass(frozen=True)
+class EncodeProblem:
+    """Vectors (batch, kv_heads, 32 n, head_dim) to tiles of codes and scales."""
+
+    head_dim: int
+    bits: int
+    layout: Layout = "key"
+    dtype: Dtype = "float16"
+    norm_correction: bool = True
+    kv_heads: int = 8
+    batch: int = 1
+    context: int = 1024
+
+    def __post_init__(self) -> None:
+        factor(self.head_dim)
+        check_bits(self.bits)
+        _check_dtype(self.dtype)
+        _check_layout(self.layout)
+        _check_counts(self, kv_heads=4096, batch=4096, context=2**24)
+
+
+@dataclass(frozen=True)
+class DequantizeProblem:
+    """Tiles of codes and scales to vectors, in the rotated basis or un-rotated."""
+
+    head_dim: int
+    bits: int
+    layout: Layout = "key"
+    dtype: Dtype = "float16"
+    rotated: bool = False
+    kv_heads: int = 8
+    batch: int = 1
+    context: int = 4096
+
+    def __post_init__(self) -> None:
+        factor(self.head_dim)
+        check_bits(self.bits)
+        _check_dtype(self.dtype)
+        _check_layout(self.layout)
+        _check_counts(self, kv_heads=4096, batch=4096, context=2**24)
+
+
+@dataclass(frozen=True)
+class QKScoresProblem:
+    """Scores (batch, kv_heads * gqa, q_len, 32 n), float32, of queries and packed keys."""
+
+    head_dim: int
+    bits: int
+    gqa: int = 1
+    q_len: int = 1
+    dtype: Dtype = "float16"
+    kv_heads: int = 8
+    batch: int = 1
+    context: int = 4096
+
+    def __post_init__(self) -> None:
+        factor(self.head_dim)
+        check_bits(self.bits)
+        _check_dtype(self.dtype)
+        _check_counts(self, gqa=MAX_GQA, q_len=MAX_Q_LEN, kv_heads=4096, batch=4096, context=2**24)
+
+
+@dataclass(frozen=True)
+class AttendProblem:
+    """Flash decode over packed keys and values and the exact window: one partial a split."""
+
+    key_dim: int
+    value_dim: int
+    key_bits: int
+    value_bits: int
+    gqa: int = 1
+    q_len: int = 1
+    dtype: Dtype = "float16"
+    kv_heads: int = 8
+    batch: int = 1
+    context: int = 4096
+
+    def __post_init__(self) -> None:
+        for dim in (self.key_dim, self.value_dim):
+            factor(dim)
+        for bits in (self.key_bits, self.value_bits):
+            check_bits(bits)
+        _check_dtype(self.dtype)
+        _check_counts(self, gqa=MAX_GQA, q_len=MAX_Q_LEN, kv_heads=4096, batch=4096, context=2**24)
+
+
+@dataclass(frozen=True)
+class CombineProblem:
+    """Partials of `attend` to the output (batch, heads, q_len, value_dim), un-rotated."""
+
+    value_dim: int
+    dtype: Dtype = "float16"
+    heads: int = 32
+    batch: int = 1
+    context: int = 4096
+
+    def __post_init__(self) -> None:
+        factor(self.value_dim)
+        _check_dtype(self.dtype)
+        _check_counts(self, heads=65536, batch=4096, context=2**24)
+
+
+Problem: TypeAlias = (
+    EncodeProblem | DequantizeProblem | QKScoresProblem | AttendProblem | CombineProblem
+)
+
+FAMILY_OF: dict[type, str] = {
+    EncodeProblem: "encode",
+    DequantizeProblem: "dequantize",
+    QKScoresProblem: "qk_scores",
+    AttendProblem: "attend",
+    CombineProblem: "combine",
+}
+_PROBLEMS = {family: cls for cls, family in FAMILY_OF.items()}
+
+
+def family_of(problem: Problem) -> str:
+    """The name of the kernel family that a problem belongs to."""
+    return FAMILY_OF[type(problem)]
+
+
+def format_problem(problem: Problem) -> str:
+    """One line that `parse_problem` reads back, every field named: attend:key_dim=128,..."""
+    pairs = ",".join(f"{name}={value}" for name, value in asdict(problem).items())
+    return f"{family_of(problem)}:{pairs}"
+
+
+def parse_problem(text: str) -> Problem:
+    """A problem from `family:field=value,...`; fields with a default may be left out.
+
+    Raises ValueError that names the families, the fields, or the value that is not allowed.
+    """
+    family, _, rest = text.strip().partition(":")
+    if family not in _PROBLEMS:
+        raise ValueError(f"kernel family {family!r} is unknown: use one of {', '.join(_PROBLEMS)}.")
+    cls = _PROBLEMS[family]
+    types = {f.name: str(f.type) for f in fields(cls)}
+    values: dict[str, Any] = {}
+    for pair in filter(None, re.split(r"[,\s]+", rest)):
+        name, separator, value = pair.partition("=")
+        if not separator or name not in types:
+            raise ValueError(f"{pair!r} is no field=value of {family}: it has {', '.join(types)}.")
+        values[name] = _parse_value(name, value, types[name])
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(f"{text!r} is no {family} problem: {error}.") from None
+
+
+def _parse_value(name: str, value: str, kind: str) -> int | bool | str:
+    if kind == "int" and re.fullmatch(r"\d{1,9}", value):
+        return int(value)
+    if kind == "bool" and value in ("True", "true", "False", "false"):
+        return value in ("True", "true")
+    if kind in ("Dtype", "Layout"):
+        return value
+    raise ValueError(f"{name}={value!r} is not {'a whole number' if kind == 'int' else kind}.")

@@ -1,0 +1,1 @@
+"""What is stored: rotation, codebook, packing, scheme, and the float64 reference. NumPy only."""

@@ -1,0 +1,87 @@
+"""What a cache stores: bits, seed, and the tokens that stay exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tqgen_kernels.quant.codebook import check_bits
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How keys and values are compressed.
+
+    key_bits, value_bits: 1 to 8 bits a coordinate, or None to keep that side in fp16.
+    seed: of the rotation; keys use `seed`, values `seed + 1`.
+    residual: how many of the newest tokens, at least, stay exact (0 or more).
+    sinks: how many of the first tokens stay exact (0 or more).
+    norm_correction: store ||x|| / ||codebook[codes]|| as the scale, not ||x|| / sqrt(d).
+    Raises ValueError for anything else.
+    """
+
+    key_bits: int | None = 4
+    value_bits: int | None = 3
+    seed: int = 42
+    residual: int = 64
+    sinks: int = 4
+    norm_correction: bool = True
+
+    def __post_init__(self) -> None:
+        for bits in (self.key_bits, self.value_bits):
+            if bits is not None:
+                check_bits(bits)
+        if not 0 <= self.seed < 2**31 - 1:
+            raise ValueError(f"seed {self.seed} is not supported: give one from 0 to 2**31 - 2.")
+        for name, count, most in (("residual", self.residual, 4096), ("sinks", self.sinks, 1024)):
+            if not 0 <= count <= most:
+                raise ValueError(f"{name} {count} is not supported: give 0 to {most} tokens.")
+
+    @property
+    def key_seed(self) -> int:
+        return self.seed
+
+    @property
+    def value_seed(self) -> int:
+        return self.seed + 1
+
+    @classmethod
+    def named(cls, name: str) -> Scheme:
+        """One of SCHEMES by its name. Raises ValueError that lists the names."""
+        if name not in SCHEMES:
+            raise ValueError(f"scheme {name!r} is unknown: choose one of {', '.join(SCHEMES)}.")
+        return SCHEMES[name]
+
+    @classmethod
+    def of(
+        cls,
+        bits: int | None = None,
+        *,
+        key_bits: int | None = None,
+        value_bits: int | None = None,
+        scheme: Scheme | str | None = None,
+    ) -> Scheme:
+        """A scheme from the three ways a caller may name one; nothing given is the default.
+
+        bits sets both sides; key_bits / value_bits set one side each, and a side left None while
+        the other is given stays in fp16. Raises ValueError for a mixture of the three ways.
+        """
+        given = (bits is not None) + (scheme is not None)
+        given += key_bits is not None or value_bits is not None
+        if given > 1:
+            raise ValueError("Give one of bits=, key_bits= and value_bits=, or scheme=.")
+        if isinstance(scheme, Scheme):
+            return scheme
+        if scheme is not None:
+            return cls.named(scheme)
+        if bits is not None:
+            return cls(key_bits=bits, value_bits=bits)
+        return cls(key_bits=key_bits, value_bits=value_bits) if given else cls()
+
+
+SCHEMES = {
+    "near-lossless": Scheme(key_bits=4, value_bits=4),
+    "balanced": Scheme(key_bits=4, value_bits=3),
+    "small": Scheme(key_bits=3, value_bits=3),
+    "tiny": Scheme(key_bits=2, value_bits=2),
+    "seed": Scheme(key_bits=3, value_bits=3, residual=0, sinks=0, norm_correction=False),
+}

@@ -1,0 +1,124 @@
+"""The table of commands: quick help, lazy imports, clear errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+import typer
+
+from tqgen_kernels.cli import main
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from tqgen_kernels.cli.main import app; app(prog_name='tqgen')"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def install(monkeypatch: pytest.MonkeyPatch, name: str, function: object) -> main.Command:
+    """A command `name` whose module holds `function`."""
+    module = ModuleType(f"tqgen_kernels.cli.{name}")
+    setattr(module, name, function)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return main.Command(name, "a test", "Tests")
+
+
+def test_help_names_every_command_and_imports_none_of_their_libraries() -> None:
+    code = (
+        "import sys\n"
+        "from tqgen_kernels.cli.main import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('mlx', 'mlx_lm', 'numpy', 'jinja2', 'transformers') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+    for command in main.COMMANDS:
+        assert f" {command.name} " in result.stdout
+
+
+@pytest.mark.parametrize("command", main.COMMANDS, ids=lambda command: command.name)
+def test_every_command_of_the_table_exists(command: main.Command) -> None:
+    assert isinstance(main.load(command), typer.Typer)
+
+
+@pytest.mark.parametrize("command", main.COMMANDS, ids=lambda command: command.name)
+def test_every_command_explains_itself(command: main.Command) -> None:
+    result = run(command.name, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "usage" in result.stdout.lower()
+    assert f"tqgen {command.name}" in result.stdout
+
+
+def test_an_unknown_command_suggests_the_nearest_one() -> None:
+    result = run("autotun")
+    assert result.returncode == 2
+    assert "autotune" in result.stderr
+
+
+def test_version() -> None:
+    assert run("--version").stdout.startswith("tqgen 0.")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bits 9 is not supported"), RuntimeError("bits 9"), OSError(28, "bits 9")]
+)
+def test_our_errors_are_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    monkeypatch.delenv(main.DEBUG_VARIABLE, raising=False)
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as exit_:
+        main.run(install(monkeypatch, "fails", fail), [])
+    assert exit_.value.code == 2
+    out = capsys.readouterr()
+    assert out.err.startswith("error: ")
+    assert "bits 9" in out.err
+    assert len(out.err.splitlines()) == 1
+
+
+def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(main.DEBUG_VARIABLE, "1")
+
+    def fail() -> None:
+        raise ValueError("bits 9")
+
+    with pytest.raises(ValueError, match="bits 9"):
+        main.run(install(monkeypatch, "fails", fail), [])
+
+
+def test_a_mistake_in_our_own_code_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise TypeError("a bug")
+
+    with pytest.raises(TypeError, match="a bug"):
+        main.run(install(monkeypatch, "fails", fail), [])
+
+
+def test_a_missing_mlx_says_what_to_install() -> None:
+    text = main.message(ImportError("libmlx.so: cannot open", name="mlx.core"))
+    assert "tqgen-kernels[cpu]" in text
+    assert "tqgen-kernels[cuda]" in text
+
+
+def test_unknown_flags_and_help_reach_a_command_that_passes_them_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[list[str]] = []
+
+    def wrap(context: typer.Context, key_bits: int = 4) -> None:
+        seen.append([str(key_bits), *context.args])
+
+    command = install(monkeypatch, "wrap", wrap)
+    passing = main.Command(command.name, command.help, command.panel, passes_on=True)
+    with pytest.raises(SystemExit) as exit_:
+        main.run(passing, ["--model", "m", "--key-bits", "3", "--temp", "0.5", "--help"])
+    assert exit_.value.code == 0
+    assert seen == [["3", "--model", "m", "--temp", "0.5", "--help"]]

@@ -31,6 +31,19 @@ class Restriction:
 
 
 @dataclass(frozen=True)
+class Example:
+    """Inputs of one launch, and the scalars its geometry needs (`tiles`, `splits`, ...).
+
+    casts: dtype by input name, where the kernel takes another one than the NumPy array has
+    (NumPy has no bfloat16: such an input is float32 here, already rounded).
+    """
+
+    inputs: Arrays
+    scalars: Mapping[str, int]
+    casts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Verification:
     """Error of a kernel's outputs against the float64 reference, and what is allowed."""
 
@@ -66,14 +79,6 @@ class Family:
     context: Callable[[Any, Config], dict[str, Any]]
     launch: Callable[[Any, Config, Mapping[str, Shape], Mapping[str, int]], Launch]
     threadgroup_memory: Callable[[Any, Config], int]
-    example: Callable[..., "Example"]
-    verify: Callable[[Any, "Example", Arrays], Verification]
+    example: Callable[..., Example]
+    verify: Callable[[Any, Example, Arrays], Verification]
     bytes_moved: Callable[[Any], int]
-
-
-@dataclass(frozen=True)
-class Example:
-    """Inputs of one launch, and the scalars its geometry needs (`tiles`, `splits`, ...)."""
-
-    inputs: Arrays
-    scalars: Mapping[str, int]

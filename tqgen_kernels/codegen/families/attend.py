@@ -1,0 +1,180 @@
+"""attend: flash decode over packed keys and values and the exact window, split over tokens."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any, Mapping
+
+import numpy as np
+
+from tqgen_kernels.codegen.families import scoring, vectors
+from tqgen_kernels.codegen.families.encode import unpack_tiles
+from tqgen_kernels.codegen.family import Arrays, Example, Family, Tunable, Verification
+from tqgen_kernels.codegen.problem import AttendProblem
+from tqgen_kernels.codegen.variant import Config, Launch, Shape
+from tqgen_kernels.quant import reference
+from tqgen_kernels.quant.codebook import codebook
+from tqgen_kernels.quant.packing import TILE
+from tqgen_kernels.quant.rotation import signs, unrotate
+
+MAX_SPLITS = 512
+
+_GROUPS = Tunable(
+    "groups", (512, 128, 2048), "threadgroups aimed at by splitting the tokens; not in the text"
+)
+
+
+def splits_for(problem: AttendProblem, config: Config, pairs: int, tiles: int) -> tuple[int, int]:
+    """(splits, tiles of a split) for `pairs` = batch * kv_heads; no split is empty."""
+    if tiles == 0:
+        return 0, 0
+    most = min(MAX_SPLITS, ceil(tiles / int(config["simdgroups"])))
+    wanted = int(config["groups"]) // (pairs * scoring.passes(problem, config))
+    each = ceil(tiles / max(1, min(most, wanted)))
+    return ceil(tiles / each), each
+
+
+def _context(p: AttendProblem, config: Config) -> dict[str, Any]:
+    return {
+        **scoring.context(p, config, p.key_dim, p.key_bits),
+        "q_len": p.q_len,
+        "value_dim": p.value_dim,
+        "value_bits": p.value_bits,
+        "value_tile_words": vectors.tile_words(p.value_dim, p.value_bits, "value"),
+        "value_centroids": list(codebook(p.value_dim, p.value_bits)),
+    }
+
+
+def _launch(
+    p: AttendProblem, config: Config, shapes: Mapping[str, Shape], scalars: Mapping[str, int]
+) -> Launch:
+    batch, heads, q_len, _ = shapes["queries"]
+    parts = scalars["splits"] + 1
+    width = TILE * int(config["simdgroups"])
+    pairs = batch * heads // p.gqa * scoring.passes(p, config)
+    rows = batch * heads * q_len
+    return Launch(
+        grid=(width, parts, pairs),
+        threadgroup=(width, 1, 1),
+        output_shapes=((rows, parts, p.value_dim), (rows, parts, 2)),
+        output_dtypes=("float32", "float32"),
+    )
+
+
+def _threadgroup_memory(p: AttendProblem, config: Config) -> int:
+    rows, simdgroups = int(config["rows"]), int(config["simdgroups"])
+    floats = rows * (p.key_dim + p.value_dim) + simdgroups * rows * (TILE + 2)
+    if config["lookup"] == "threadgroup":
+        floats += (1 << p.key_bits) + (1 << p.value_bits)
+    return 4 * floats
+
+
+def params(tiles: int, room: int, each: int, exact: int, window: int, scale: float, splits: int,
+           rows: int) -> tuple[int, ...]:  # fmt: skip
+    """The eight numbers that attend and combine read, in their order."""
+    return (tiles, room, each, exact, window, scoring.scale_bits(scale), splits, rows)
+
+
+def _example(p: AttendProblem, rng: np.random.Generator, tokens: int | None = None) -> Example:
+    """Packed tiles and an exact window with room for 3 tokens more than it holds."""
+    tokens = tokens or p.context
+    exact = max(p.q_len, min(tokens, 70))
+    tiles = max(0, (tokens - exact) // TILE)
+    key_words, key_scales = scoring.example_tiles(p, p.key_dim, p.key_bits, "key", tiles, rng)
+    value_words, value_scales = scoring.example_tiles(
+        p, p.value_dim, p.value_bits, "value", tiles, rng
+    )
+    window = (p.batch, p.kv_heads, exact + 3)
+    exact_keys, exact_values = (
+        vectors.to_dtype(rng.standard_normal((*window, dim), np.float32), p.dtype)
+        for dim in (p.key_dim, p.value_dim)
+    )
+    # For verification any split will do; the launch follows it.
+    splits, each = (min(3, tiles), ceil(tiles / 3)) if tiles else (0, 0)
+    splits = ceil(tiles / each) if tiles else 0
+    rows = p.batch * p.kv_heads * p.gqa * p.q_len
+    numbers = params(tiles, tiles + 1, each, exact, exact + 3, p.key_dim**-0.5, splits, rows)
+    inputs = {
+        "queries": scoring.example_queries(p, p.key_dim, rng),
+        "key_words": key_words,
+        "key_scales": key_scales,
+        "value_words": value_words,
+        "value_scales": value_scales,
+        "exact_keys": exact_keys,
+        "exact_values": exact_values,
+        "signs": signs(p.key_dim, scoring.KEY_SEED),
+        "params": vectors.params(*numbers),
+    }
+    casts = {name: p.dtype for name in ("queries", "exact_keys", "exact_values")}
+    return Example(inputs, {"tiles": tiles, "exact": exact, "splits": splits}, casts)
+
+
+def expected_output(p: AttendProblem, example: Example) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The attention (batch, heads, q_len, value_dim) over what the example holds, in float64."""
+    tiles, exact = example.scalars["tiles"], example.scalars["exact"]
+    sides = []
+    for name, dim, bits, seed in (
+        ("key", p.key_dim, p.key_bits, scoring.KEY_SEED),
+        ("value", p.value_dim, p.value_bits, scoring.VALUE_SEED),
+    ):
+        codes = unpack_tiles(example.inputs[f"{name}_words"][:, :, :tiles], dim, bits, name)
+        scales = example.inputs[f"{name}_scales"][:, :, :tiles].reshape(codes.shape[:-1])
+        packed = reference.decode(reference.Encoded(codes, scales), bits, seed)
+        window = np.asarray(example.inputs[f"exact_{name}s"], np.float64)[:, :, :exact]
+        sides.append(np.concatenate([packed, window], axis=2))
+    keys, values = sides
+    later = np.arange(keys.shape[2]) > keys.shape[2] - p.q_len + np.arange(p.q_len)[:, None]
+    mask = np.where(later, -np.inf, 0.0)
+    return reference.attend(example.inputs["queries"], keys, values, p.key_dim**-0.5, mask)
+
+
+def _verify(p: AttendProblem, example: Example, outputs: Arrays) -> Verification:
+    """Merges the partials as combine would, in float64."""
+    expected = expected_output(p, example)
+    partials = np.asarray(outputs["partials"], np.float64)
+    largest, total = np.moveaxis(np.asarray(outputs["statistics"], np.float64), -1, 0)
+    weight = np.exp2(largest - largest.max(-1, keepdims=True))
+    parts = partials * weight[..., None]
+    merged = unrotate(parts[:, :-1].sum(1), scoring.VALUE_SEED) + parts[:, -1]
+    merged /= (weight * total).sum(-1, keepdims=True)
+    return vectors.relative_l2(merged.reshape(expected.shape), expected, 2e-5)
+
+
+def _bytes_moved(p: AttendProblem) -> int:
+    bits = p.key_dim * p.key_bits + p.value_dim * p.value_bits + 32
+    return p.batch * p.kv_heads * p.context * bits // 8
+
+
+def _default(p: AttendProblem) -> Config:
+    """As many rows as share a head, and the threadgroup memory allows."""
+    wide = max(p.key_dim, p.value_dim) > 256
+    rows = min(4 if wide else 8, 1 << (p.gqa * p.q_len - 1).bit_length())
+    return Config.of(layout="token", lookup="threadgroup", rows=rows, simdgroups=4, groups=512)
+
+
+ATTEND = Family(
+    name="attend",
+    problem=AttendProblem,
+    template="attend/attend.metal.jinja",
+    inputs=(
+        "queries",
+        "key_words",
+        "key_scales",
+        "value_words",
+        "value_scales",
+        "exact_keys",
+        "exact_values",
+        "signs",
+        "params",
+    ),
+    outputs=("partials", "statistics"),
+    tunables=(scoring.LAYOUT, scoring.LOOKUP, scoring.ROWS, scoring.SIMDGROUPS, _GROUPS),
+    restrictions=scoring.lookup_restrictions("key_bits", "value_bits"),
+    default=_default,
+    context=_context,
+    launch=_launch,
+    threadgroup_memory=_threadgroup_memory,
+    example=_example,
+    verify=_verify,
+    bytes_moved=_bytes_moved,
+)

@@ -1,0 +1,106 @@
+"""combine: merge the splits of attend, un-rotate the sum once."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any, Mapping
+
+import numpy as np
+
+from tqgen_kernels.codegen.families import vectors
+from tqgen_kernels.codegen.family import (
+    Arrays,
+    Example,
+    Family,
+    Restriction,
+    Tunable,
+    Verification,
+)
+from tqgen_kernels.codegen.problem import CombineProblem
+from tqgen_kernels.codegen.space import MAX_THREADS
+from tqgen_kernels.codegen.variant import Config, Launch, Shape
+from tqgen_kernels.quant.hadamard import factor
+from tqgen_kernels.quant.rotation import signs, unrotate
+
+_SEED = 43
+_SPLITS = 5  # of examples
+_TOLERANCE = {"float32": 1e-5, "float16": 5e-4, "bfloat16": 4e-3}  # rounding of the output
+
+
+def _context(p: CombineProblem, config: Config) -> dict[str, Any]:
+    m, power = factor(p.value_dim)
+    return {
+        "value_dim": p.value_dim,
+        "scalar": vectors.SCALARS[p.dtype],
+        "m": m,
+        "power": power,
+        "hadamard_columns": vectors.hadamard_rows(p.value_dim, transposed=True),
+    }
+
+
+def _launch(
+    p: CombineProblem, config: Config, shapes: Mapping[str, Shape], scalars: Mapping[str, int]
+) -> Launch:
+    rows, _, dim = shapes["partials"]
+    each = int(config["rows"])
+    return Launch(
+        grid=(dim, each * ceil(rows / each), 1),
+        threadgroup=(dim, each, 1),
+        output_shapes=((rows, dim),),
+        output_dtypes=(p.dtype,),
+    )
+
+
+def _example(p: CombineProblem, rng: np.random.Generator, tokens: int | None = None) -> Example:
+    rows = p.batch * p.heads
+    partials = rng.standard_normal((rows, _SPLITS + 1, p.value_dim), np.float32)
+    largest = rng.uniform(-10, 10, (rows, _SPLITS + 1))
+    largest[0, 1:-1] = -np.inf  # splits that saw nothing
+    total = np.where(np.isinf(largest), 0.0, rng.uniform(1, 100, largest.shape))
+    partials[np.isinf(largest)] = 0.0
+    inputs = {
+        "partials": partials,
+        "statistics": np.stack([largest, total], -1).astype(np.float32),
+        "signs": signs(p.value_dim, _SEED),
+        "params": vectors.params(0, 0, 0, 0, 0, 0, _SPLITS, rows),
+    }
+    return Example(inputs, {"splits": _SPLITS}, {})
+
+
+def _verify(p: CombineProblem, example: Example, outputs: Arrays) -> Verification:
+    partials = np.asarray(example.inputs["partials"], np.float64)
+    statistics = np.asarray(example.inputs["statistics"], np.float64)
+    largest, total = statistics[..., 0], statistics[..., 1]
+    weight = np.exp2(largest - largest.max(-1, keepdims=True))
+    parts = partials * weight[..., None]
+    merged = unrotate(parts[:, :-1].sum(1), _SEED) + parts[:, -1]
+    expected = merged / (weight * total).sum(-1, keepdims=True)
+    return vectors.relative_l2(outputs["out"], expected, _TOLERANCE[p.dtype])
+
+
+def _bytes_moved(p: CombineProblem) -> int:
+    item = 4 if p.dtype == "float32" else 2
+    return p.batch * p.heads * ((_SPLITS + 1) * (p.value_dim + 2) * 4 + p.value_dim * item)
+
+
+COMBINE = Family(
+    name="combine",
+    problem=CombineProblem,
+    template="combine/combine.metal.jinja",
+    inputs=("partials", "statistics", "signs", "params"),
+    outputs=("out",),
+    tunables=(Tunable("rows", (1, 2, 4), "output rows of a threadgroup"),),
+    restrictions=(
+        Restriction(
+            f"value_dim x rows is more than {MAX_THREADS} threads",
+            lambda p, c: p.value_dim * int(c["rows"]) <= MAX_THREADS,
+        ),
+    ),
+    default=lambda p: Config.of(rows=1),
+    context=_context,
+    launch=_launch,
+    threadgroup_memory=lambda p, c: 4 * p.value_dim * int(c["rows"]),
+    example=_example,
+    verify=_verify,
+    bytes_moved=_bytes_moved,
+)

@@ -1,0 +1,123 @@
+"""encode: normalise, rotate, nearest centroid, pack."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import numpy as np
+
+from tqgen_kernels.codegen.families import vectors
+from tqgen_kernels.codegen.family import Arrays, Example, Family, Verification
+from tqgen_kernels.codegen.problem import EncodeProblem
+from tqgen_kernels.codegen.variant import Config, Launch, Shape
+from tqgen_kernels.quant import packing, reference
+from tqgen_kernels.quant.codebook import boundaries, codebook
+from tqgen_kernels.quant.hadamard import factor
+from tqgen_kernels.quant.packing import TILE, words_per_vector
+from tqgen_kernels.quant.rotation import rotate, signs
+
+_SEED = 42  # of examples; the kernel takes the signs as an input
+
+
+def _context(p: EncodeProblem, config: Config) -> dict[str, Any]:
+    m, power = factor(p.head_dim)
+    return {
+        "head_dim": p.head_dim,
+        "bits": p.bits,
+        "layout": p.layout,
+        "norm_correction": p.norm_correction,
+        "words": words_per_vector(p.head_dim, p.bits),
+        "tile_words": vectors.tile_words(p.head_dim, p.bits, p.layout),
+        "hadamard": vectors.HADAMARD[str(config["threads"])],
+        "m": m,
+        "power": power,
+        "boundaries": list(boundaries(p.head_dim, p.bits)),
+        "centroids": list(codebook(p.head_dim, p.bits)),
+        "hadamard_rows": vectors.hadamard_rows(p.head_dim, transposed=False),
+    }
+
+
+def _launch(
+    p: EncodeProblem, config: Config, shapes: Mapping[str, Shape], scalars: Mapping[str, int]
+) -> Launch:
+    batch, heads, tokens, _ = shapes["x"]
+    tiles = tokens // TILE
+    group = vectors.threadgroup(p, config)
+    tile = vectors.tile_shape(p.head_dim, p.bits, p.layout)
+    return Launch(
+        grid=(group[0] * tiles, group[1] * batch * heads, 1),
+        threadgroup=group,
+        output_shapes=((batch, heads, tiles, *tile), (batch, heads, tiles, TILE)),
+        output_dtypes=("uint32", "float16"),
+    )
+
+
+def _threadgroup_memory(p: EncodeProblem, config: Config) -> int:
+    codes = TILE * p.head_dim
+    if config["threads"] != "parallel":
+        return codes
+    return codes + int(config["at_once"]) * (4 * p.head_dim + 12)
+
+
+def _example(p: EncodeProblem, rng: np.random.Generator, tokens: int | None = None) -> Example:
+    tiles = max(1, (tokens or p.context) // TILE)
+    x = vectors.to_dtype(vectors.example_vectors(p, rng, tiles), p.dtype)
+    inputs = {"x": x, "signs": signs(p.head_dim, _SEED), "params": vectors.params(tiles)}
+    return Example(inputs, {"tiles": tiles}, {"x": p.dtype})
+
+
+def unpack_tiles(words: Any, head_dim: int, bits: int, layout: str) -> packing.Codes:
+    """Codes (batch, heads, tokens, head_dim) of tiles in either layout."""
+    words = np.asarray(words)
+    if layout == "key":
+        stream = packing.from_key_tiles(words)
+    else:
+        stream = packing.from_value_tiles(words, head_dim, bits)
+    return packing.unpack(stream, head_dim, bits)
+
+
+def _verify(p: EncodeProblem, example: Example, outputs: Arrays) -> Verification:
+    """The worst of: how much farther a chosen centroid is than the nearest, in standard
+    deviations; the relative error of a scale; both must be within float32 and fp16 rounding."""
+    x = np.asarray(example.inputs["x"], np.float64)
+    codes = unpack_tiles(outputs["words"], p.head_dim, p.bits, p.layout)
+    expected = reference.encode(x, p.bits, _SEED, p.norm_correction)
+    finite = np.isfinite(x).all(-1)
+    norm = np.sqrt((np.where(finite[..., None], x, 0.0) ** 2).sum(-1, keepdims=True))
+    y = np.where(finite[..., None], x, 0.0) / np.where(norm > 0, norm, 1.0)
+    y = rotate(y, _SEED) * np.sqrt(p.head_dim)
+    table = codebook(p.head_dim, p.bits)
+    farther = np.abs(table[codes] - y) - np.abs(table[expected.codes] - y)
+
+    scales = np.asarray(outputs["scales"], np.float64).reshape(finite.shape)
+    length = np.sqrt((table[codes] ** 2).sum(-1)) if p.norm_correction else p.head_dim**0.5
+    ideal = np.minimum(norm[..., 0] / length, reference.MAX_SCALE)
+    relative = np.abs(scales - ideal) / np.maximum(ideal, 2.0**-14)  # fp16 is subnormal below
+    wrong_nan = np.isnan(scales) == finite
+    error = np.where(wrong_nan, np.inf, np.where(finite, relative / 2.0**-10, 0.0))
+    worst = max(float(error.max()), float(farther.max()) / 1e-4)
+    return Verification(worst, 1.0, "farthest centroid / 1e-4 sd, scale error / 2^-10")
+
+
+def _bytes_moved(p: EncodeProblem) -> int:
+    rows = p.batch * p.kv_heads * p.context
+    item = 4 if p.dtype == "float32" else 2
+    return rows * (p.head_dim * item + p.head_dim * p.bits // 8 + 2)
+
+
+ENCODE = Family(
+    name="encode",
+    problem=EncodeProblem,
+    template="encode/{threads}.metal.jinja",
+    inputs=("x", "signs", "params"),
+    outputs=("words", "scales"),
+    tunables=(vectors.THREADS, vectors.AT_ONCE),
+    restrictions=vectors.RESTRICTIONS,
+    default=vectors.default_config,
+    context=_context,
+    launch=_launch,
+    threadgroup_memory=_threadgroup_memory,
+    example=_example,
+    verify=_verify,
+    bytes_moved=_bytes_moved,
+)

@@ -1,0 +1,85 @@
+"""Problem + config -> Variant: the only place where Metal text is made."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from tqgen_kernels.codegen.families import FAMILIES
+from tqgen_kernels.codegen.paths import TEMPLATES
+from tqgen_kernels.codegen.problem import Problem, family_of
+from tqgen_kernels.codegen.space import check_config
+from tqgen_kernels.codegen.uri import uri
+from tqgen_kernels.codegen.variant import Config, Variant
+
+
+def _float32(value: float) -> str:
+    """The shortest decimal that reads back as the same float32."""
+    text = str(np.float32(value))
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["float32"] = _float32
+    environment.filters["hex32"] = lambda value: f"0x{value:07x}u"
+    return environment
+
+
+def _tidy(text: str) -> str:
+    """At most one blank line in a row, none at the ends, no trailing spaces."""
+    text = re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def render(problem: Problem, config: Config) -> Variant:
+    """The variant of `problem` that `config` names.
+
+    Raises ValueError for a config outside the space or one that a restriction removes.
+    """
+    family = FAMILIES[family_of(problem)]
+    check_config(family, problem, config)
+    values: dict[str, Any] = {**config.mapping, **family.context(problem, config)}
+    template = _environment().get_template(family.template.format(**config.mapping))
+    header, source = (
+        _tidy("".join(template.blocks[name](template.new_context(values))))
+        for name in ("header", "body")
+    )
+    return Variant(
+        problem=problem,
+        config=config,
+        uri=uri(problem, config),
+        input_names=family.inputs,
+        output_names=family.outputs,
+        header=header,
+        source=source,
+        threadgroup_memory=family.threadgroup_memory(problem, config),
+    )
+
+
+@lru_cache(maxsize=16)
+def template_hash(family: str) -> str:
+    """sha256 of every template text that the family may include: part of a tuning record's key."""
+    names = [n for n in sorted(_environment().list_templates()) if _belongs(n, family)]
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode() + b"\0" + (TEMPLATES / name).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _belongs(name: str, family: str) -> bool:
+    room = name.split("/")[0]
+    return room in (family, "include") or "/" not in name

@@ -1,0 +1,39 @@
+"""Readable names: a variant's URI is an identifier, and a file name, and says what it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from tqgen_kernels.codegen.problem import Problem, family_of
+from tqgen_kernels.codegen.variant import Config
+
+_SHORT = {
+    "head_dim": "d",
+    "key_dim": "dk",
+    "value_dim": "dv",
+    "bits": "b",
+    "key_bits": "kb",
+    "value_bits": "vb",
+    "gqa": "gqa",
+    "q_len": "q",
+    "heads_per_pass": "hpp",
+    "simdgroups": "sg",
+    "at_once": "x",
+}
+_DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+_SIZES = ("kv_heads", "batch", "context", "heads")  # the text does not depend on them
+
+
+def _part(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return name if value else f"no_{name}"
+    if isinstance(value, str):
+        return _DTYPES.get(value, value)
+    return f"{_SHORT.get(name, name)}{value}"
+
+
+def uri(problem: Problem, config: Config) -> str:
+    """tqgen_<family>_<problem>_<config>, an identifier of Metal and a file name."""
+    fields = {k: v for k, v in asdict(problem).items() if k not in _SIZES}
+    parts = [_part(name, value) for name, value in (fields | dict(config.mapping)).items()]
+    return "_".join(["tqgen", family_of(problem), *parts])

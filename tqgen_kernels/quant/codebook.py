@@ -17,10 +17,10 @@ _TAIL = 12.0  # standard deviations past which the density is nothing
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
-def check_bits(bits: int) -> None:
-    """Raises ValueError unless bits is an int from 1 to 8."""
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= MAX_BITS:
-        raise ValueError(f"bits {bits!r} is not supported: give an integer from 1 to {MAX_BITS}.")
+def check_bits(bits: int, name: str = "bits") -> None:
+    """Raises ValueError, which calls the value `name`, unless bits is an int from 1 to 8."""
+    if type(bits) is not int or not 1 <= bits <= MAX_BITS:
+        raise ValueError(f"{name} {bits!r} is not supported: give an integer from 1 to {MAX_BITS}.")
 
 
 def _density(y: NDArray[np.float64], dim: int) -> NDArray[np.float64]:
@@ -52,11 +52,14 @@ def _initial(levels: int, dim: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=256)
 def codebook(dim: int, bits: int) -> NDArray[np.float64]:
-    """The 2^bits centroids for head_dim `dim`, ascending and symmetric, read-only.
+    """The (2^bits,) float64 centroids for head_dim `dim`, ascending and symmetric, read-only.
 
-    Solves c_i = E[y | cell i] by Newton steps on the positive half; the Jacobian is tridiagonal.
+    Solves c_i = E[y | cell i] (Lloyd 1982; Max 1960) by Newton steps on the positive half, where
+    the Jacobian is tridiagonal. Raises ValueError for bits outside 1 to 8 and dim below 4.
     """
     check_bits(bits)
+    if dim < 4:
+        raise ValueError(f"head_dim {dim} is not supported: a codebook needs at least 4.")
     c = _initial(2 ** (bits - 1), dim)
     for _ in range(60):
         edges = _edges(c, dim)
@@ -79,7 +82,7 @@ def codebook(dim: int, bits: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=256)
 def boundaries(dim: int, bits: int) -> NDArray[np.float64]:
-    """The 2^bits - 1 midpoints between centroids: code = how many of them lie below y."""
+    """The (2^bits - 1,) midpoints between centroids: code = how many of them lie below y."""
     c = codebook(dim, bits)
     middle = (c[1:] + c[:-1]) / 2
     middle.flags.writeable = False

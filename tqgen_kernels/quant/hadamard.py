@@ -28,13 +28,14 @@ _ROWS = {
 
 def factor(dim: int) -> tuple[int, int]:
     """(m, 2^k) with dim = m * 2^k. Raises ValueError for a head_dim that has no such form."""
-    for m in (1, *_ROWS):
-        power, remainder = divmod(dim, m)
-        if MIN_DIM <= dim <= MAX_DIM and not remainder and power & (power - 1) == 0:
-            return m, power
+    if type(dim) is int and MIN_DIM <= dim <= MAX_DIM:
+        for m in (1, *_ROWS):
+            power, remainder = divmod(dim, m)
+            if not remainder and power & (power - 1) == 0:
+                return m, power
     allowed = ", ".join(str(d) for d in supported_dims())
     raise ValueError(
-        f"head_dim {dim} is not supported: a randomised Hadamard rotation needs one of {allowed}. "
+        f"head_dim {dim!r} is not supported: a random Hadamard rotation needs one of {allowed}. "
         "Keep the layers of this size in fp16."
     )
 

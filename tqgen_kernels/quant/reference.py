@@ -30,7 +30,8 @@ def encode(x: Array, bits: int, seed: int, norm_correction: bool = True) -> Enco
 
     y = sqrt(d) R x / ||x|| is quantised to the nearest centroid; the scale is ||x|| divided by the
     norm of the chosen centroids (or by sqrt(d) without the correction), so x' = scale R^T c.
-    A zero vector gets scale 0, one with NaN or infinity scale NaN; a scale stops at 65504 (fp16).
+    A zero vector gets scale 0, one with NaN or infinity scale NaN. fp16 bounds the scale: it stops
+    at 65504, and a vector whose scale lies below 3e-8 becomes zero.
     """
     x = np.asarray(x, np.float64)
     dim = x.shape[-1]
@@ -60,10 +61,12 @@ def attend(q: Array, k: Array, v: Array, scale: float, mask: Array | None = None
     """softmax(scale q k^T + mask) v in float64.
 
     q (..., Hq, L, d), k (..., Hkv, T, d), v (..., Hkv, T, dv), Hq a multiple of Hkv; mask additive,
-    broadcastable to (..., Hq, L, T). Returns (..., Hq, L, dv).
+    broadcastable to (..., Hq, L, T). Returns (..., Hq, L, dv). Raises ValueError for other heads.
     """
     q, k, v = (np.asarray(a, np.float64) for a in (q, k, v))
-    repeats = q.shape[-3] // k.shape[-3]
+    repeats, rest = divmod(q.shape[-3], k.shape[-3])
+    if rest:
+        raise ValueError(f"{q.shape[-3]} query heads are no multiple of {k.shape[-3]} KV heads.")
     k, v = (np.repeat(a, repeats, axis=-3) for a in (k, v))
     scores = scale * (q @ k.swapaxes(-1, -2))
     if mask is not None:

@@ -27,14 +27,16 @@ class Scheme:
     norm_correction: bool = True
 
     def __post_init__(self) -> None:
-        for bits in (self.key_bits, self.value_bits):
+        for name, bits in (("key_bits", self.key_bits), ("value_bits", self.value_bits)):
             if bits is not None:
-                check_bits(bits)
-        if not 0 <= self.seed < 2**31 - 1:
-            raise ValueError(f"seed {self.seed} is not supported: give one from 0 to 2**31 - 2.")
+                check_bits(bits, name)
+        if type(self.seed) is not int or not 0 <= self.seed < 2**31 - 1:
+            raise ValueError(f"seed {self.seed!r} is not supported: give one from 0 to 2**31 - 2.")
         for name, count, most in (("residual", self.residual, 4096), ("sinks", self.sinks, 1024)):
-            if not 0 <= count <= most:
-                raise ValueError(f"{name} {count} is not supported: give 0 to {most} tokens.")
+            if type(count) is not int or not 0 <= count <= most:
+                raise ValueError(f"{name} {count!r} is not supported: give 0 to {most} tokens.")
+        if type(self.norm_correction) is not bool:
+            raise ValueError(f"norm_correction {self.norm_correction!r}: give True or False.")
 
     @property
     def key_seed(self) -> int:
@@ -47,7 +49,7 @@ class Scheme:
     @classmethod
     def named(cls, name: str) -> Scheme:
         """One of SCHEMES by its name. Raises ValueError that lists the names."""
-        if name not in SCHEMES:
+        if not isinstance(name, str) or name not in SCHEMES:
             raise ValueError(f"scheme {name!r} is unknown: choose one of {', '.join(SCHEMES)}.")
         return SCHEMES[name]
 
@@ -63,7 +65,8 @@ class Scheme:
         """A scheme from the three ways a caller may name one; nothing given is the default.
 
         bits sets both sides; key_bits / value_bits set one side each, and a side left None while
-        the other is given stays in fp16. Raises ValueError for a mixture of the three ways.
+        the other is given stays in fp16; scheme is a Scheme or a name of SCHEMES.
+        Raises ValueError for a mixture of the three ways.
         """
         given = (bits is not None) + (scheme is not None)
         given += key_bits is not None or value_bits is not None
@@ -78,10 +81,11 @@ class Scheme:
         return cls(key_bits=key_bits, value_bits=value_bits) if given else cls()
 
 
+# "paper" is TurboQuant as published: no exact tokens, the plain norm. "balanced" is the default.
 SCHEMES = {
     "near-lossless": Scheme(key_bits=4, value_bits=4),
     "balanced": Scheme(key_bits=4, value_bits=3),
     "small": Scheme(key_bits=3, value_bits=3),
     "tiny": Scheme(key_bits=2, value_bits=2),
-    "seed": Scheme(key_bits=3, value_bits=3, residual=0, sinks=0, norm_correction=False),
+    "paper": Scheme(key_bits=3, value_bits=3, residual=0, sinks=0, norm_correction=False),
 }

@@ -55,7 +55,8 @@ class Gguf:
 
 def read_gguf(path: Path) -> Gguf:
     """Load a GGUF file lazily. Raises GgufError unless its architecture is llama."""
-    tensors, metadata = mx.load(str(path), format="gguf", return_metadata=True)
+    loaded: Any = mx.load(str(path), format="gguf", return_metadata=True)
+    tensors, metadata = loaded
     architecture = metadata.get("general.architecture")
     if architecture != "llama":
         raise GgufError(f"{path.name}: architecture {architecture!r}; only 'llama' is supported")
@@ -110,7 +111,7 @@ def llama_weights(gguf: Gguf, config: dict[str, Any], progress: Progress) -> dic
 
 
 def unpermute(weight: mx.array, heads: int) -> mx.array:
-    """Rows (heads * head_dim, in) from llama.cpp's order (x0 y0 x1 y1 ...) to (x0 x1 ... y0 ...)."""
+    """Rows (heads * head_dim, in) from llama.cpp's order, x0 y0 x1 y1, to x0 x1 ... y0 y1 ..."""
     rows, columns = weight.shape
     pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
     return pairs.swapaxes(1, 2).reshape(rows, columns)

@@ -71,7 +71,9 @@ def damage(folder: Path, progress: Progress) -> str | None:
     """What is wrong with a model directory by its manifest (sizes, SHA-256), or None."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        files = {str(name): (int(size), str(sha)) for name, (size, sha) in manifest["files"].items()}
+        files = {
+            str(name): (int(size), str(sha)) for name, (size, sha) in manifest["files"].items()
+        }
         layout, source = manifest["layout"], manifest["source_sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"no readable {MANIFEST}: {error}"

@@ -1,0 +1,131 @@
+"""The caches that `tqgen eval` compares, by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from tqgen_kernels.quant.scheme import SCHEMES, Scheme
+
+from .teacher import CacheFactory
+
+MLX_GROUP = 64  # values that share mlx-lm's fp16 scale and bias
+DEFAULT_NAMES = ("fp16", "mlx-8", "mlx-4", "mlx-3", *SCHEMES)
+CUSTOM = re.compile(r"k([1-8]|16)v([1-8]|16)")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A cache to measure. `bits`: codes and scales, mean of keys and values, per stored value;
+    fp16 exact windows are not in it (`stored_bytes` has them)."""
+
+    name: str
+    factory: CacheFactory
+    bits: float
+
+
+def contender(name: str, shapes: Sequence[tuple[int, int, int]]) -> Contender:
+    """The contender called `name` for a model with these kv_shapes.
+
+    'fp16'; 'mlx-B' (mlx-lm's QuantizedKVCache, B in 2, 3, 4, 6, 8); a named Scheme; or 'kXvY',
+    the default scheme with X key bits and Y value bits (16: not compressed). Raises ValueError.
+    """
+    if name == "fp16":
+        return Contender(name, plain_cache, 16.0)
+    if name in {f"mlx-{bits}" for bits in (2, 3, 4, 6, 8)}:
+        bits = int(name.removeprefix("mlx-"))
+        return Contender(name, _mlx_factory(bits), bits + 32 / MLX_GROUP)
+    if name in SCHEMES:
+        scheme = SCHEMES[name]
+        return Contender(name, _turboquant_factory(scheme), scheme_bits(scheme, shapes))
+    if match := CUSTOM.fullmatch(name):
+        key, value = (None if side == "16" else int(side) for side in match.groups())
+        scheme = Scheme(key_bits=key, value_bits=value)
+        return Contender(name, _turboquant_factory(scheme), scheme_bits(scheme, shapes))
+    raise ValueError(
+        f"cache {name!r} is unknown: choose fp16, mlx-8, mlx-6, mlx-4, mlx-3, mlx-2, "
+        f"{', '.join(SCHEMES)}, or kXvY with 1 to 8 or 16 bits, as in k4v2."
+    )
+
+
+def scheme_bits(scheme: Scheme, shapes: Sequence[tuple[int, int, int]]) -> float:
+    """Bits of codes and fp16 scales per value of a scheme, over all layers and both sides."""
+    total = values = 0.0
+    for heads, key_dim, value_dim in shapes:
+        for dim, bits in ((key_dim, scheme.key_bits), (value_dim, scheme.value_bits)):
+            total += heads * (16 * dim if bits is None else bits * dim + 16)
+            values += heads * dim
+    return total / values
+
+
+def plain_cache(model: Any) -> list[Any]:
+    """mlx-lm's own prompt cache: the reference."""
+    from mlx_lm.models.cache import make_prompt_cache
+
+    made: list[Any] = make_prompt_cache(model)
+    return made
+
+
+def _mlx_factory(bits: int) -> CacheFactory:
+    def factory(model: Any) -> list[Any]:
+        from mlx_lm.models.cache import KVCache, QuantizedKVCache
+
+        return [
+            QuantizedKVCache(group_size=MLX_GROUP, bits=bits) if type(layer) is KVCache else layer
+            for layer in plain_cache(model)
+        ]
+
+    return factory
+
+
+def _turboquant_factory(scheme: Scheme) -> CacheFactory:
+    def factory(model: Any) -> list[Any]:
+        from tqgen_kernels import apply_patch, make_prompt_cache
+
+        apply_patch()
+        return make_prompt_cache(model, scheme=scheme)
+
+    return factory
+
+
+def why_not(contender: Contender, model: Any) -> str | None:
+    """What goes wrong when a few tokens run through this cache, or None if nothing does."""
+    try:
+        cache = contender.factory(model)
+        for tokens in ([[1, 2, 3, 4]], [[5]]):
+            mx.eval(model(mx.array(tokens), cache=cache), [layer.state for layer in cache])
+    except Exception as error:  # the contender is what is on trial: report, go on with the others
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+def cache_bytes(
+    factory: CacheFactory, model: Any, shapes: Sequence[tuple[int, int, int]], tokens: int
+) -> int:
+    """nbytes of the attention layers' caches after `tokens` random tokens in float16.
+
+    Everything that is allocated counts: codes, scales, exact windows, slack. The model is not
+    run. Layers that keep no keys and values are left out.
+    """
+    from mlx_lm.models.cache import KVCache
+
+    plain = plain_cache(model)
+    layers = [
+        layer
+        for layer, reference in zip(factory(model), plain, strict=True)
+        if isinstance(reference, KVCache)
+    ]
+    total = 0
+    for layer, (heads, key_dim, value_dim) in zip(layers, shapes, strict=True):
+        for start in range(0, tokens, 512):
+            n = min(512, tokens - start)
+            keys = mx.random.normal((1, heads, n, key_dim)).astype(mx.float16)
+            values = mx.random.normal((1, heads, n, value_dim)).astype(mx.float16)
+            layer.update_and_fetch(keys, values)
+            mx.eval(layer.state)
+        total += int(layer.nbytes)
+    return total

@@ -1,0 +1,48 @@
+"""Measured units on disk, one small JSON file each, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from .agreement import Agreement
+from .passkey import Passkey
+
+Unit = Agreement | Passkey | list[int]  # list[int]: a greedy continuation
+T = TypeVar("T", Agreement, Passkey, list[int])
+Say = Callable[[str], None]
+
+
+def unit_path(folder: Path, description: dict[str, Any]) -> Path:
+    """File of the unit that `description` (JSON values) names; equal descriptions, equal files."""
+    text = json.dumps(description, sort_keys=True)
+    return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+
+
+def write_unit(path: Path, unit: Unit) -> None:
+    """Write atomically: the file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        partial.write_bytes(msgspec.json.encode(unit))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_unit(path: Path, kind: type[T], say: Say) -> T | None:
+    """The stored unit, or None if there is none. A damaged file is renamed to *.damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        aside = path.rename(path.with_suffix(".damaged"))
+        say(f"{path.name} is damaged ({error}); kept as {aside.name}, measured again")
+        return None

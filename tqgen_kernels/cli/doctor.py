@@ -1,0 +1,247 @@
+"""`tqgen doctor`: what works on this machine, and what to do about the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+PACKAGE = "tqgen-kernels"
+MLX_BACKENDS = ("mlx-cpu", "mlx-cuda-12", "mlx-cuda-13")  # Linux wheels that share their files
+MIN_FREE_BYTES = 500_000_000  # less than the demo model and a tuned model's kernels take
+
+State = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `advice` says what to do where `state` is not ok."""
+
+    name: str
+    value: str
+    state: State = "ok"
+    advice: str = ""
+
+
+def doctor(
+    json: Annotated[bool, typer.Option(help="Print JSON instead of a table.")] = False,
+) -> None:
+    """What works on this machine, and what to do about the rest. Exit code 1 with a problem."""
+    findings = diagnose()
+    if json:
+        from json import dumps
+
+        typer.echo(dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _print(findings)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def diagnose() -> list[Finding]:
+    """Every finding, in the order in which one thing needs the other."""
+    findings: list[Finding] = []
+    for check in CHECKS:
+        try:
+            findings.extend(check())
+        except Exception as error:  # the report must come whatever is broken
+            text = f"{type(error).__name__}: {error}"
+            findings.append(Finding(check.__name__, text, "problem", "Report this as a mistake."))
+    return findings
+
+
+def software() -> Iterator[Finding]:
+    """Python, this package, and the two that must be of a supported version."""
+    yield Finding("python", f"{platform.python_version()} ({sys.executable})")
+    yield Finding("system", f"{platform.platform()} {platform.machine()}")
+    yield Finding(PACKAGE, metadata.version(PACKAGE))
+    for name in ("mlx-lm", "mlx"):
+        yield supported(name, _installed(name), supported_range(name))
+
+
+def supported_range(name: str) -> str:
+    """The version range that our own package metadata declares for `name`, as in '<0.33,>=0.32'."""
+    from packaging.requirements import Requirement
+
+    for text in metadata.requires(PACKAGE) or ():
+        requirement = Requirement(text)
+        if requirement.name == name:
+            return str(requirement.specifier)
+    return ""
+
+
+def supported(name: str, version: str | None, allowed: str) -> Finding:
+    """Whether an installed `version` (None: not installed) lies in the range `allowed`."""
+    from packaging.specifiers import SpecifierSet
+
+    fix = f'pip install "{name}{allowed}"'
+    if version is None:
+        return Finding(name, "not installed", "problem", fix)
+    if not SpecifierSet(allowed).contains(version, prereleases=True):
+        text = f"{version}, supported is {allowed}"
+        return Finding(name, text, "warning", f"Results were not checked on this version: {fix}")
+    return Finding(name, version)
+
+
+def mlx_wheels() -> Iterator[Finding]:
+    """On Linux exactly one of MLX's backend wheels may be installed."""
+    if platform.system() != "Linux":
+        return
+    present = [name for name in MLX_BACKENDS if _installed(name)]
+    if len(present) > 1:
+        remove = f"pip uninstall -y mlx {' '.join(present)}"
+        advice = f"They overwrite one another: {remove}, then install one: {_extras()}."
+        yield Finding("mlx backend", " and ".join(present), "problem", advice)
+    elif not present:
+        yield Finding("mlx backend", "none", "problem", f"Install one: {_extras()}.")
+    else:
+        yield Finding("mlx backend", present[0])
+
+
+def device() -> Iterator[Finding]:
+    """What MLX computes on, and where our kernels run."""
+    try:
+        import mlx.core as mx
+    except ImportError as error:
+        yield Finding("device", f"MLX cannot be imported: {error}", "problem", "See above.")
+        return
+    info = mx.device_info()
+    yield Finding("device", f"{mx.default_device()}, {info.get('device_name', 'unnamed')}")
+    yield kernels()
+    if mx.default_device() == mx.cpu and shutil.which("nvidia-smi"):
+        advice = f"pip uninstall -y mlx mlx-cpu, then pip install '{PACKAGE}[cuda]'."
+        yield Finding("NVIDIA GPU", "MLX does not use it", "warning", advice)
+
+
+def kernels() -> Finding:
+    """The backend that runs our kernels."""
+    from tqgen_kernels import backends
+
+    name = backends.default_name()  # ValueError for a wrong TQGEN_BACKEND
+    if name == backends.PORTABLE:
+        return Finding(
+            "kernels",
+            "none for this device",
+            "warning",
+            "The cache works through plain MLX operations: right, not fast. "
+            "TQGEN_BACKEND=emulated runs the Metal kernels on the CPU, for tests.",
+        )
+    if not backends.load(name).is_available():
+        value = f"{name} is not available here"
+        return Finding("kernels", value, "problem", "Unset TQGEN_BACKEND, or see below.")
+    return Finding("kernels", name)
+
+
+def emulator() -> Iterator[Finding]:
+    """The compiler that the CPU emulator of Metal uses."""
+    from tqgen_kernels.backends import emulated
+
+    if emulated.is_available():
+        yield Finding("emulator", "a compiler was found")
+    else:
+        advice = f"Only to run or check kernels with no GPU: pip install '{PACKAGE}[emulator]'."
+        yield Finding("emulator", "no compiler", "warning", advice)
+
+
+def storage() -> Iterator[Finding]:
+    """The folder of tuning records, compiled kernels and the demo model."""
+    from tqgen_kernels.tuning.database import CACHE_VARIABLE, cache_dir
+
+    folder = cache_dir()
+    advice = f"Set {CACHE_VARIABLE} to a folder with room that you may write to."
+    reason = not_writable(folder)
+    if reason is not None:
+        yield Finding("cache folder", f"{folder}: {reason}", "problem", advice)
+        return
+    free = shutil.disk_usage(folder).free
+    enough = free >= MIN_FREE_BYTES
+    text = f"{folder}, {free / 1e9:.1f} GB free"
+    yield Finding("cache folder", text, "ok" if enough else "warning", "" if enough else advice)
+
+
+def not_writable(folder: Path) -> str | None:
+    """Why no file can be written to `folder` (made if missing), or None."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"tqgen")
+            file.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def database() -> Iterator[Finding]:
+    """How many tuning records there are, and whether all can be read."""
+    from tqgen_kernels.tuning.database import bundled_database, user_database
+
+    notices: list[str] = []
+    for name, records in (
+        ("tuning records", user_database(notices.append)),
+        ("bundled records", bundled_database(notices.append)),
+    ):
+        devices: dict[str, int] = {}
+        for record in records.records():
+            key = record.environment.device_key
+            devices[key] = devices.get(key, 0) + 1
+        count = ", ".join(f"{number} for {key}" for key, number in devices.items())
+        yield Finding(name, f"{count or 'none'} in {records.root}")
+    for notice in notices:
+        advice = "Other records are used in its place; `tqgen autotune` makes it anew."
+        yield Finding("tuning record", notice, "warning", advice)
+
+
+def settings() -> Iterator[Finding]:
+    """Environment variables of ours that are set."""
+    for name, value in sorted(os.environ.items()):
+        if name.startswith("TQGEN_"):
+            yield Finding(name, value)
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    software,
+    mlx_wheels,
+    device,
+    emulator,
+    storage,
+    database,
+    settings,
+)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _extras() -> str:
+    return f"pip install '{PACKAGE}[cuda]' with an NVIDIA GPU, else pip install '{PACKAGE}[cpu]'"
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    marks = {"ok": ("ok", "green"), "warning": ("!", "yellow"), "problem": ("x", "red")}
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        mark, colour = marks[finding.state]
+        table.add_row(Text(mark, colour), finding.name, Text(finding.value))
+        if finding.advice:
+            table.add_row("", "", Text(finding.advice, colour))
+    Console().print(table)

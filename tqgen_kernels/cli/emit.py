@@ -1,0 +1,93 @@
+"""`tqgen emit`: write the default variant of each bundled problem, or check that none changed."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def generated_files() -> dict[str, str]:
+    """File name -> text of everything in generated/ that comes from the templates."""
+    from tqgen_kernels.codegen.bundled import bundled_problems
+    from tqgen_kernels.codegen.families import FAMILIES
+    from tqgen_kernels.codegen.problem import family_of
+    from tqgen_kernels.codegen.render import render
+
+    files: dict[str, str] = {}
+    manifest: dict[str, dict[str, object]] = {}
+    for problem in bundled_problems():
+        family = FAMILIES[family_of(problem)]
+        variant = render(problem, family.default(problem))
+        text, threadgroup = metal_text(variant)
+        files[f"{variant.uri}.metal"] = text
+        manifest[variant.uri] = {
+            "name": variant.name,
+            "source_sha256": variant.sha256,
+            "threadgroup_memory": variant.threadgroup_memory,
+            "threadgroup": list(threadgroup),
+        }
+    files["manifest.json"] = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+    return files
+
+
+def metal_text(variant: "Variant") -> tuple[str, tuple[int, int, int]]:  # type: ignore[name-defined]  # noqa: F821,UP037
+    """The whole Metal text of a variant, as MLX completes it, and its threadgroup."""
+    import numpy as np
+
+    from tqgen_kernels.codegen.families import FAMILIES
+    from tqgen_kernels.codegen.problem import family_of, format_problem
+    from tqgen_kernels.emulator.signature import InputSpec, metal_source
+
+    family = FAMILIES[family_of(variant.problem)]
+    example = family.example(variant.problem, np.random.default_rng(0), 128)
+    arrays = example.inputs
+    specs = [
+        InputSpec(example.casts.get(name, str(arrays[name].dtype)), arrays[name].shape)
+        for name in variant.input_names
+    ]
+    shapes = {name: array.shape for name, array in arrays.items()}
+    launch = family.launch(variant.problem, variant.config, shapes, example.scalars)
+    generated = metal_source(
+        name=variant.name,
+        input_names=variant.input_names,
+        output_names=variant.output_names,
+        source=variant.source,
+        header=variant.header,
+        inputs=specs,
+        output_dtypes=launch.output_dtypes,
+    )
+    comment = (
+        f"// {format_problem(variant.problem)}\n// {variant.config}\n"
+        "// Written by `tqgen emit` from templates/; edits here are lost.\n\n"
+    )
+    return comment + generated.text, launch.threadgroup
+
+
+def emit(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing, fail on a change.")] = False,
+) -> None:
+    """Write generated/ from the templates, or check that it is what they render."""
+    from tqgen_kernels.codegen.paths import GENERATED
+
+    files = generated_files()
+    present = {p.name: p for p in (*GENERATED.glob("*.metal"), *GENERATED.glob("manifest.json"))}
+    stale = sorted(set(present) - set(files))
+    changed = sorted(
+        name for name, text in files.items() if name not in present or present[name].read_text() != text
+    )
+    if check:
+        for name in (*changed, *stale):
+            typer.echo(f"{GENERATED / name} is not what templates/ renders")
+        if changed or stale:
+            typer.echo("Run `tqgen emit` and commit what it writes.")
+            raise typer.Exit(1)
+        typer.echo(f"{len(files)} files in {GENERATED} are what templates/ renders")
+        return
+    GENERATED.mkdir(parents=True, exist_ok=True)
+    for name in stale:
+        present[name].unlink()
+    for name in changed:
+        (GENERATED / name).write_text(files[name])
+    typer.echo(f"{len(changed)} written, {len(stale)} removed, {len(files)} in {GENERATED}")

@@ -1,0 +1,140 @@
+"""Where a problem becomes a kernel: chosen, rendered, compiled and launched once a process.
+
+Everything that runs a kernel goes through here: the cache, the tuner, verification, benchmarks.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from threading import RLock
+
+from tqgen_kernels import backends
+from tqgen_kernels.backends.compiled import Compiled
+from tqgen_kernels.codegen.families import FAMILIES
+from tqgen_kernels.codegen.problem import Problem, family_of, format_problem
+from tqgen_kernels.codegen.render import render
+from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.tuning.buckets import bucketed
+from tqgen_kernels.tuning.runner import InvalidVariant
+from tqgen_kernels.tuning.select import Choice
+
+SMALL = 256  # tokens of the launch that shows whether a variant works on this device
+
+_lock = RLock()
+_launchers: dict[tuple[str, str], backends.Launcher] = {}
+_kernels: dict[tuple[str, Problem], Kernel] = {}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What runs for a problem. compiled None: the portable path, plain MLX operations."""
+
+    problem: Problem
+    compiled: Compiled | None
+    choice: Choice
+
+
+class KernelWarning(UserWarning):
+    """A chosen variant could not be used; the next one in line runs instead."""
+
+
+def compile(problem: Problem, config: Config, backend: str) -> Compiled:
+    """The variant that `config` names, built by `backend` once a process and source.
+
+    Raises InvalidVariant: "constraints" for a config outside the space, "compile" where the
+    backend refuses the text.
+    """
+    try:
+        variant = render(problem, config)
+    except ValueError as error:
+        raise InvalidVariant("constraints", str(error)) from None
+    key = (backend, variant.sha256)
+    with _lock:
+        if key not in _launchers:
+            try:
+                _launchers[key] = backends.load(backend).build(variant)
+            except (RuntimeError, ValueError) as error:
+                raise InvalidVariant("compile", str(error)) from error
+        return Compiled(variant, backend, _launchers[key])
+
+
+def verify(compiled: Compiled, tokens: int = SMALL, seed: int = 0) -> None:
+    """Launches once and compares with the float64 reference.
+
+    Raises InvalidVariant: "launch" where the device refuses the variant, "correctness" where the
+    result is wrong.
+    """
+    try:
+        found = compiled.verify(seed, tokens)
+    except (RuntimeError, ValueError) as error:
+        raise InvalidVariant("launch", str(error)) from error
+    if not found.passed:
+        detail = f"error {found.error:.3g}, allowed {found.tolerance:.3g} ({found.measure})"
+        raise InvalidVariant("correctness", detail)
+
+
+def kernel(problem: Problem) -> Kernel:
+    """The kernel of a problem in its bucket, chosen once a process.
+
+    A variant that does not build, launch or verify on this device gives way to the declared
+    default, and that one to the portable path; each step is one warning.
+    """
+    backend = backends.default_name()
+    key = (backend, bucketed(problem))
+    found = _kernels.get(key)
+    if found is None:
+        with _lock:
+            found = _kernels.get(key) or _choose(*key)
+            _kernels[key] = found
+    return found
+
+
+def forget() -> None:
+    """Forgets every choice, so that new tuning records are seen. Compiled kernels stay."""
+    with _lock:
+        _kernels.clear()
+
+
+def _choose(backend: str, problem: Problem) -> Kernel:
+    if backend == backends.PORTABLE:
+        detail = "this device has no kernel backend: plain MLX operations"
+        return Kernel(problem, None, Choice(None, "mlx", detail, road="mlx"))
+    for choice in (choose(problem, backend), _default(problem)):
+        if choice.config is None:
+            return Kernel(problem, None, choice)
+        try:
+            compiled = compile(problem, choice.config, backend)
+            verify(compiled)
+            return Kernel(problem, compiled, choice)
+        except InvalidVariant as error:
+            warnings.warn(
+                f"{format_problem(problem)}: the {choice.origin} variant ({choice.config}) is not "
+                f"used: {error}",
+                KernelWarning,
+                stacklevel=2,
+            )
+    detail = "no variant of ours runs on this device: plain MLX operations"
+    return Kernel(problem, None, Choice(None, "mlx", detail, road="mlx"))
+
+
+def _default(problem: Problem) -> Choice:
+    config = FAMILIES[family_of(problem)].default(problem)
+    return Choice(config, "default", "the declared default")
+
+
+def choose(problem: Problem, backend: str) -> Choice:
+    """What the tuning records say; the declared default where they say nothing."""
+    from tqgen_kernels.tuning.database import bundled_database, user_database
+    from tqgen_kernels.tuning.environment import detect
+    from tqgen_kernels.tuning.select import select
+    from tqgen_kernels.tuning.validate import validate
+
+    return select(
+        problem,
+        detect(backend),
+        user_database(),
+        bundled_database(),
+        validate,
+        default=FAMILIES[family_of(problem)].default(problem),
+    )

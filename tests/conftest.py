@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No timed tests: a busy machine must not fail one. The same examples every time, so that a
@@ -14,3 +17,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def demo_model_path() -> Path:
+    """The demo model (SmolLM2-135M-Instruct) for `mlx_lm.load`; converted once per user."""
+    from tqgen_kernels.demo.model import demo_model
+
+    return demo_model(say=lambda text: None, progress=lambda what, done, total: None)

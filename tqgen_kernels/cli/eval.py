@@ -58,15 +58,14 @@ def evaluate(
     from tqgen_kernels.quality.evaluate import evaluate as measure
     from tqgen_kernels.quality.load import blas_advice, load_model
     from tqgen_kernels.quality.passkey import DEPTHS
-    from tqgen_kernels.quality.report import as_json, markdown, plot, rows, table, write_text
+    from tqgen_kernels.quality.report import as_json, markdown, plot, rows, tables, write_text
     from tqgen_kernels.quality.teacher import Steps
 
     steps = Steps(
         length, length // 2 if score_from is None else score_from, prefill_step, decode_step
     )
     names = list(dict.fromkeys((schemes or ",".join(DEFAULT_NAMES)).replace(" ", "").split(",")))
-    if "fp16" not in names:
-        names.insert(0, "fp16")  # everything is compared with it
+    names = ["fp16", *(name for name in names if name != "fp16")]  # all are compared with it
     words = _read_text(text)
     console = Console(stderr=True)
     with bars(console) as progress:
@@ -99,7 +98,9 @@ def evaluate(
     if json:
         typer.echo(document)
     else:
-        Console().print(table(result, title))
+        wide = Console()
+        for each in tables(result, title, wide.width):
+            wide.print(each)
         console.print(f"written to {out}: results.json, table.md, kl-bits.png", highlight=False)
 
 

@@ -94,22 +94,49 @@ def greedy_tokens(
     return tokens
 
 
+def greedy_forced(
+    model: Any,
+    prompt: Sequence[int],
+    continuation: Sequence[int],
+    cache_factory: CacheFactory,
+    steps_of: int = 8,
+) -> list[int]:
+    """The most likely token after each prefix of `continuation`, which is given: what this cache
+    would say in the reference's place. `steps_of`: tokens a chunk."""
+    text = [*prompt, *continuation]
+    steps = Steps(len(text) - 1, len(prompt) - 1, decode_step=steps_of)
+    said: list[int] = []
+    for _, logits in forced_logits(model, cache_factory(model), text, steps):
+        said += numbers(mx.argmax(logits, axis=-1))
+    return said
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Greedy tokens after a prompt: `free`, each after this cache's own tokens; `forced`, each
+    after the reference's."""
+
+    free: list[int]
+    forced: list[int]
+
+
 @dataclass(frozen=True)
 class GreedyAgreement:
-    """`equal` of `count` positions hold the same token; `first_difference` is None if all do."""
+    """Of `count` tokens, the first `prefix` of the free texts are equal (after the first difference
+    the two are different texts), and `equal` choices are equal after the same words."""
 
+    prefix: int
     equal: int
     count: int
-    first_difference: int | None
 
 
-def greedy_agreement(reference: Sequence[int], tested: Sequence[int]) -> GreedyAgreement:
-    """Compare two greedy continuations of one prompt position by position.
-
-    After the first difference the two texts are different texts: `first_difference` is the
-    number to look at, `equal` is what readers ask for.
-    """
-    if len(reference) != len(tested):
-        raise ValueError(f"{len(reference)} and {len(tested)} tokens cannot be compared")
-    same = [a == b for a, b in zip(reference, tested, strict=True)]
-    return GreedyAgreement(sum(same), len(same), same.index(False) if not all(same) else None)
+def greedy_agreement(reference: Sequence[int], tested: Greedy) -> GreedyAgreement:
+    """Compare greedy tokens with the reference's own. Raises ValueError for unequal lengths."""
+    count = len(reference)
+    if not count == len(tested.free) == len(tested.forced):
+        raise ValueError(
+            f"{count}, {len(tested.free)} and {len(tested.forced)} tokens cannot be compared"
+        )
+    same = [a == b for a, b in zip(reference, tested.free, strict=True)]
+    equal = sum(a == b for a, b in zip(reference, tested.forced, strict=True))
+    return GreedyAgreement([*same, False].index(False), equal, count)

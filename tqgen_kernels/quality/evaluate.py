@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .agreement import Agreement, agreement, greedy_tokens
+from .agreement import Agreement, Greedy, agreement, greedy_forced, greedy_tokens
 from .contenders import Contender, cache_bytes, plain_cache, why_not
 from .load import LoadedModel
 from .passkey import Passkey, passkey
@@ -38,7 +38,7 @@ class Measured:
     refused: str | None = None
     stored_bits: float | None = None
     forced: list[Agreement] = field(default_factory=list)
-    greedy: list[int] | None = None
+    greedy: Greedy | None = None
     passkeys: list[Passkey] = field(default_factory=list)
 
 
@@ -120,16 +120,20 @@ def _greedy(evaluation: Evaluation, running: Sequence[Measured]) -> None:
     count = evaluation.plan.greedy_tokens
     if count == 0:
         return
+    model = evaluation.loaded.model
     prompt = greedy_prompt(evaluation)
+    reference: list[int] | None = None  # the continuation of fp16, which comes first
     for index, each in enumerate(running):
         evaluation.progress("greedy", index, len(running))
         path = evaluation.path(each.contender, kind="greedy", count=count, prompt=prompt)
-        each.greedy = read_unit(path, list[int], evaluation.say)
+        each.greedy = read_unit(path, Greedy, evaluation.say)
         if each.greedy is None:
-            each.greedy = greedy_tokens(
-                evaluation.loaded.model, prompt, each.contender.factory, count, _no_progress
-            )
+            factory = each.contender.factory
+            free = greedy_tokens(model, prompt, factory, count, _no_progress)
+            forced = greedy_forced(model, prompt, reference or free, factory)
+            each.greedy = Greedy(free, forced)
             write_unit(path, each.greedy)
+        reference = reference or each.greedy.free
     evaluation.progress("greedy", len(running), len(running))
 
 

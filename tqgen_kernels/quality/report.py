@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .agreement import greedy_agreement
+from tqgen_kernels.quant.scheme import SCHEMES
+
+from .agreement import Greedy, greedy_agreement
 from .evaluate import Evaluation, Measured
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ class Row:
 
     bits: codes and scales per value. stored_bits: all that the cache allocates, per value, at the
     window's length. compression: 16 / bits. perplexity_change: percent against the fp16 cache,
-    with the standard error of the paired difference. kl: nats. top1: percent.
+    with the standard error of the paired difference. kl: nats. top1: percent. greedy_prefix: equal
+    tokens before the first difference; greedy_equal: equal choices after the same words.
     """
 
     name: str
@@ -38,15 +41,15 @@ class Row:
     kl_mean: float | None = None
     kl_p99: float | None = None
     top1: float | None = None
+    greedy_prefix: int | None = None
     greedy_equal: int | None = None
     greedy_count: int | None = None
-    greedy_first_difference: int | None = None
     passkeys_found: int | None = None
     passkeys: int | None = None
     passkey_nll: float | None = None
 
 
-def row(measured: Measured, reference_greedy: Sequence[int] | None) -> Row:
+def row(measured: Measured, reference_greedy: Greedy | None) -> Row:
     """Summary of one contender; `reference_greedy` is the fp16 cache's continuation."""
     contender = measured.contender
     if measured.refused is not None:
@@ -58,7 +61,7 @@ def row(measured: Measured, reference_greedy: Sequence[int] | None) -> Row:
     error = (100 + change) * difference.std() / np.sqrt(len(difference))
     greedy = None
     if measured.greedy is not None and reference_greedy is not None:
-        greedy = greedy_agreement(reference_greedy, measured.greedy)
+        greedy = greedy_agreement(reference_greedy.free, measured.greedy)
     keys = measured.passkeys
     return Row(
         name=contender.name,
@@ -71,9 +74,9 @@ def row(measured: Measured, reference_greedy: Sequence[int] | None) -> Row:
         kl_mean=float(kl.mean()),
         kl_p99=float(np.percentile(kl, 99)),
         top1=100 * float(np.mean([same for unit in measured.forced for same in unit.top1])),
+        greedy_prefix=greedy.prefix if greedy else None,
         greedy_equal=greedy.equal if greedy else None,
         greedy_count=greedy.count if greedy else None,
-        greedy_first_difference=greedy.first_difference if greedy else None,
         passkeys_found=sum(key.found for key in keys) if keys else None,
         passkeys=len(keys) or None,
         passkey_nll=float(np.mean([key.nll for key in keys])) if keys else None,
@@ -86,15 +89,8 @@ def rows(measured: Sequence[Measured]) -> list[Row]:
     return [row(each, reference) for each in measured]
 
 
-def _greedy_text(row: Row) -> str:
-    if row.greedy_equal is None:
-        return "-"
-    first = row.greedy_first_difference
-    return f"{row.greedy_equal}/{row.greedy_count}" + ("" if first is None else f" (from {first})")
-
-
 def _cells(row: Row) -> list[str]:
-    def number(value: float | None, form: str) -> str:
+    def number(value: int | float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
     change = number(row.perplexity_change, "+.2f")
@@ -111,7 +107,8 @@ def _cells(row: Row) -> list[str]:
         number(row.kl_mean, ".4f"),
         number(row.kl_p99, ".3f"),
         number(row.top1, ".1f"),
-        _greedy_text(row),
+        "-" if row.greedy_equal is None else f"{row.greedy_equal}/{row.greedy_count}",
+        number(row.greedy_prefix, "d"),
         found,
     ]
 
@@ -119,27 +116,41 @@ def _cells(row: Row) -> list[str]:
 COLUMNS = (
     "cache",
     "bits",
-    "stored bits",
-    "compression",
+    "stored",
+    "smaller",
     "perplexity",
     "change %",
     "KL",
     "KL p99",
     "top-1 %",
-    "greedy equal",
+    "greedy",
+    "prefix",
     "passkey",
 )
+LEGEND = """bits: codes and scales per value; stored: all that is allocated, in float16, for one window.
+KL: KL(fp16 cache || this cache) in nats, mean and 99th percentile; top-1: same best token.
+greedy: equal choices after the same words; prefix: equal tokens before free texts part."""
+PLAIN = {name for name, scheme in SCHEMES.items() if scheme.residual == scheme.sinks == 0}
 
 
-def table(rows: Sequence[Row], title: str) -> Table:
-    """The rows as a rich table."""
+def tables(rows: Sequence[Row], title: str, width: int) -> list[Table]:
+    """The rows as one rich table, or as two where `width` characters are too few for one."""
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left")
-    for index, column in enumerate(COLUMNS):
-        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
-    for each in rows:
-        made.add_row(*_cells(each))
+    half = 6
+    parts = [range(len(COLUMNS))]
+    if width < 110:
+        parts = [range(half), range(half, len(COLUMNS))]
+    made = []
+    for part in parts:
+        shown = [0, *(index for index in part if index > 0)]
+        each = Table(title=title if part[0] == 0 else None, title_justify="left")
+        for index in shown:
+            each.add_column(COLUMNS[index], justify="left" if index == 0 else "right")
+        for cells in map(_cells, rows):
+            each.add_row(*(cells[index] for index in shown))
+        made.append(each)
+    made[-1].caption, made[-1].caption_justify = LEGEND, "left"
     return made
 
 
@@ -189,8 +200,10 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     points = [(each.name, each.bits, each.kl_mean) for each in rows if each.kl_mean]
     groups = {
         "mlx-lm QuantizedKVCache": [p for p in points if p[0].startswith("mlx-")],
-        "plain TurboQuant": [p for p in points if p[0] == "seed"],
-        "TurboQuant schemes": [p for p in points if not p[0].startswith(("mlx-", "seed", "fp16"))],
+        "plain TurboQuant": [p for p in points if p[0] in PLAIN],
+        "TurboQuant schemes": [
+            p for p in points if not p[0].startswith("mlx-") and p[0] not in PLAIN
+        ],
     }
     for marker, (label, group) in zip("s^o", groups.items(), strict=True):
         line = sorted((bits or 0.0, kl or 0.0) for _, bits, kl in group)

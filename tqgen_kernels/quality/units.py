@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .agreement import Agreement
+from .agreement import Agreement, Greedy
 from .passkey import Passkey
 
-Unit = Agreement | Passkey | list[int]  # list[int]: a greedy continuation
-T = TypeVar("T", Agreement, Passkey, list[int])
+Unit = Agreement | Passkey | Greedy
+T = TypeVar("T", Agreement, Passkey, Greedy)
 Say = Callable[[str], None]
 
 

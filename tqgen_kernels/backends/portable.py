@@ -1,0 +1,232 @@
+"""The operations of a compressed cache in plain MLX: right on every device, tuned for none."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+import numpy as np
+
+from tqgen_kernels.quant import codebook as codebooks
+from tqgen_kernels.quant.hadamard import base_matrix, factor
+from tqgen_kernels.quant.packing import TILE, words_per_vector
+from tqgen_kernels.quant.reference import MAX_SCALE
+from tqgen_kernels.quant.rotation import signs as rotation_signs
+
+if TYPE_CHECKING:
+    from tqgen_kernels.operations import Packed
+
+NAME = "portable"
+_GROUP = 32  # codes that fill a whole number of words at any bits
+
+
+def is_available() -> bool:
+    """True: MLX itself is all that it needs."""
+    return True
+
+
+# Constants are evaluated when made: MLX streams belong to threads, and a lazy constant made in
+# one server thread cannot be used in another.
+@lru_cache(maxsize=256)
+def signs(dim: int, seed: int) -> mx.array:
+    """The (dim,) float32 signs of the rotation."""
+    return _constant(rotation_signs(dim, seed))
+
+
+@lru_cache(maxsize=256)
+def centroids(dim: int, bits: int) -> mx.array:
+    """The (2^bits,) float32 codebook."""
+    return _constant(codebooks.codebook(dim, bits).astype(np.float32))
+
+
+@lru_cache(maxsize=256)
+def _boundaries(dim: int, bits: int) -> mx.array:
+    return _constant(codebooks.boundaries(dim, bits).astype(np.float32))
+
+
+@lru_cache(maxsize=8)
+def _base_transposed(m: int) -> mx.array:
+    return _constant(base_matrix(m).T.astype(np.float32))
+
+
+@lru_cache(maxsize=64)
+def _offsets(bits: int) -> tuple[mx.array, ...]:
+    """Where code j of a group of 32 lies: low word, shift, high word, its shift, both words."""
+    first = np.arange(_GROUP) * bits
+    low, shift = first // 32, first % 32
+    high = np.minimum(low + 1, bits - 1)
+    crosses = shift + bits > 32
+    back = np.where(crosses, 32 - shift, 0)
+    keep = np.where(crosses, 0xFFFFFFFF, 0)
+    ints = tuple(_constant(a.astype(np.int32)) for a in (low, high))
+    words = tuple(_constant(a.astype(np.uint32)) for a in (shift, back, keep))
+    return ints + words
+
+
+def _constant(values: np.ndarray) -> mx.array:
+    array = mx.array(values)
+    mx.eval(array)
+    return array
+
+
+def rotate(x: mx.array, seed: int) -> mx.array:
+    """sqrt(d) R x = H (signs x) along the last axis, float32."""
+    dim = x.shape[-1]
+    return mx.hadamard_transform(x.astype(mx.float32) * signs(dim, seed), scale=1.0)
+
+
+def unrotate(y: mx.array, seed: int) -> mx.array:
+    """R^T y along the last axis, float32. H_12, H_20 and H_28 are not symmetric."""
+    dim = y.shape[-1]
+    m, power = factor(dim)
+    if m > 1:
+        y = y.reshape(*y.shape[:-1], m, power)
+        y = mx.hadamard_transform(y, scale=1.0) if power > 1 else y
+        y = (_base_transposed(m) @ y).reshape(*y.shape[:-2], dim)
+    else:
+        y = mx.hadamard_transform(y, scale=1.0)
+    return y * (signs(dim, seed) * float(dim**-0.5))
+
+
+def _nearest(y: mx.array, bits: int) -> mx.array:
+    """Codes (uint32): how many boundaries lie below y, by bisection."""
+    boundaries = _boundaries(y.shape[-1], bits)
+    code = mx.zeros(y.shape, mx.uint32)
+    for bit in reversed(range(bits)):
+        half = 1 << bit
+        code = code + (boundaries[code + (half - 1)] < y).astype(mx.uint32) * half
+    return code
+
+
+def pack(codes: mx.array, bits: int) -> mx.array:
+    """Codes (..., n) uint32 to their little-endian bit stream (..., ceil(n * bits / 32))."""
+    *lead, n = codes.shape
+    width = words_per_vector(n, bits)
+    if n % _GROUP:
+        codes = mx.pad(codes, [(0, 0)] * len(lead) + [(0, -n % _GROUP)])
+    groups = codes.reshape(*lead, -1, _GROUP)
+    words = []
+    for word in range(bits):
+        first, last = word * 32 // bits, min((word * 32 + 31) // bits, _GROUP - 1)
+        place = np.arange(first, last + 1) * bits - word * 32
+        left = mx.array(np.maximum(place, 0).astype(np.uint32))
+        right = mx.array(np.maximum(-place, 0).astype(np.uint32))
+        words.append(((groups[..., first : last + 1] << left) >> right).sum(-1))
+    packed = mx.stack(words, axis=-1).reshape(*lead, -1)
+    return packed[..., :width]
+
+
+def unpack(words: mx.array, n: int, bits: int) -> mx.array:
+    """The inverse of `pack`: n codes (..., n), uint32."""
+    *lead, width = words.shape
+    low, high, shift, back, keep = _offsets(bits)
+    if width % bits:
+        words = mx.pad(words, [(0, 0)] * len(lead) + [(0, -width % bits)])
+    groups = words.reshape(*lead, -1, bits)
+    codes = mx.take(groups, low, axis=-1) >> shift
+    if 32 % bits:
+        codes = codes | ((mx.take(groups, high, axis=-1) << back) & keep)
+    codes = codes & ((1 << bits) - 1)
+    return codes.reshape(*lead, -1)[..., :n]
+
+
+def encode(
+    x: mx.array, *, bits: int, seed: int, layout: str, norm_correction: bool
+) -> tuple[mx.array, mx.array]:
+    """Tiles of codes and their scales; `operations.encode` says more."""
+    batch, heads, tokens, dim = x.shape
+    x = x.astype(mx.float32)
+    finite = mx.isfinite(x).all(-1, keepdims=True)
+    x = mx.where(finite, x, 0.0)
+    largest = mx.abs(x).max(-1, keepdims=True)  # squares of large or tiny values leave float32
+    x = x / mx.where(largest > 0, largest, 1.0)
+    norm = mx.sqrt((x * x).sum(-1, keepdims=True))
+    codes = _nearest(rotate(x / mx.where(norm > 0, norm, 1.0), seed), bits)
+    if norm_correction:
+        chosen = centroids(dim, bits)[codes]
+        length = mx.sqrt((chosen * chosen).sum(-1, keepdims=True))
+    else:
+        length = mx.array(dim**0.5, mx.float32)
+    scales = mx.minimum(norm / length * largest, MAX_SCALE)
+    scales = mx.where(finite, scales, float("nan")).astype(mx.float16)
+    scales = scales.reshape(batch, heads, tokens // TILE, TILE)
+    return to_tiles(pack(codes, bits), codes, bits, layout), scales
+
+
+def to_tiles(words: mx.array, codes: mx.array, bits: int, layout: str) -> mx.array:
+    """Token-major words and their codes (B, H, T, ...) to tiles of either layout."""
+    if layout == "key":
+        return _swap(words.reshape(*words.shape[:2], -1, TILE, words.shape[-1]))
+    codes = codes.reshape(*codes.shape[:2], -1, TILE, codes.shape[-1])
+    return _swap(pack(_swap(codes), bits))
+
+
+def unpack_tiles(words: mx.array, head_dim: int, bits: int, layout: str) -> mx.array:
+    """Codes (B, H, 32 tiles, head_dim) of tiles of either layout."""
+    batch, heads, tiles = words.shape[:3]
+    if layout == "key":
+        codes = unpack(_swap(words), head_dim, bits)
+    else:
+        codes = _swap(unpack(_swap(words), TILE, bits))
+    return codes.reshape(batch, heads, tiles * TILE, head_dim)
+
+
+def _swap(x: mx.array) -> mx.array:
+    return x.swapaxes(-1, -2)
+
+
+def _decode(
+    words: mx.array, scales: mx.array, tiles: int, head_dim: int, bits: int, layout: str
+) -> mx.array:
+    """The vectors in the rotated basis, float32."""
+    codes = unpack_tiles(words[:, :, :tiles], head_dim, bits, layout)
+    scales = scales[:, :, :tiles].reshape(*codes.shape[:-1], 1)
+    return centroids(head_dim, bits)[codes] * scales.astype(mx.float32)
+
+
+def dequantize(
+    words: mx.array,
+    scales: mx.array,
+    *,
+    tiles: int,
+    head_dim: int,
+    bits: int,
+    seed: int,
+    layout: str,
+    dtype: mx.Dtype,
+    rotated: bool = False,
+) -> mx.array:
+    """Vectors of the first tiles; `operations.dequantize` says more."""
+    y = _decode(words, scales, tiles, head_dim, bits, layout)
+    return (y if rotated else unrotate(y, seed)).astype(dtype)
+
+
+def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
+    """Attention over packed tiles and exact window; `operations.attend` says more."""
+    batch, heads, length, key_dim = q.shape
+    kv_heads, value_dim = store.exact_values.shape[1], store.exact_values.shape[-1]
+    tiles, exact = store.tiles, store.exact
+    grouped = q.astype(mx.float32).reshape(batch, kv_heads, -1, key_dim) * scale
+
+    exact_keys = store.exact_keys[:, :, :exact].astype(mx.float32)
+    scores = (grouped @ _swap(exact_keys)).reshape(batch, heads, length, exact)
+    if length > 1:
+        seen = np.tril(np.ones((length, exact), bool), exact - length)
+        scores = mx.where(mx.array(seen), scores, -mx.inf)
+    scores = scores.reshape(batch, kv_heads, -1, exact)
+    if tiles:
+        rotated = rotate(grouped, store.key_seed) * float(key_dim**-0.5)
+        keys = _decode(store.key_words, store.key_scales, tiles, key_dim, store.key_bits, "key")
+        packed = rotated @ _swap(keys)
+        scores = mx.concatenate([packed, scores], axis=-1)
+
+    weights = mx.softmax(scores, axis=-1, precise=True)
+    split = tiles * TILE
+    out = weights[..., split:] @ store.exact_values[:, :, :exact].astype(mx.float32)
+    if tiles:
+        values = _decode(
+            store.value_words, store.value_scales, tiles, value_dim, store.value_bits, "value"
+        )
+        out = out + unrotate(weights[..., :split] @ values, store.value_seed)
+    return out.reshape(batch, heads, length, value_dim).astype(q.dtype)

@@ -1,0 +1,61 @@
+"""The one hook: mx.fast.scaled_dot_product_attention recognises the handles of a compressed cache.
+
+mlx-lm looks that function up at call time, in whatever order modules were imported, and models
+that bypass mlx-lm's own wrapper call it too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import mlx.core as mx
+
+from tqgen_kernels.cache.handles import Handle
+from tqgen_kernels.operations import MAX_Q_LEN
+
+_plain = mx.fast.scaled_dot_product_attention
+
+
+class Attendable(Protocol):
+    """A cache whose handles attention may dispatch on."""
+
+    version: int
+
+    def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
+        """Attention over the packed store, or None where the dequantised content must do."""
+
+
+def scaled_dot_product_attention(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    scale: float,
+    mask: mx.array | str | None = None,
+    sinks: mx.array | None = None,
+    **options: Any,
+) -> mx.array:
+    """mx.fast.scaled_dot_product_attention, read from the packed store where k and v come from it.
+
+    The packed path takes up to 8 queries under a causal mask. Everything else (prompt chunks,
+    other masks, attention sinks, keys that serve as values) attends to the dequantised content.
+    """
+    if type(k) is Handle and type(v) is Handle and sinks is None and q.shape[2] <= MAX_Q_LEN:
+        cache = k.cache
+        fresh = v.cache is cache and k.version == cache.version == v.version
+        if fresh and k.side == "key" and v.side == "value":
+            out = cache.attend(q, scale, mask)
+            if out is not None:
+                return out
+    return _plain(q, k, v, scale=scale, mask=mask, sinks=sinks, **options)
+
+
+def apply_patch() -> None:
+    """Let attention read compressed caches. May be called again, before or after a model loads."""
+    mx.fast.scaled_dot_product_attention = scaled_dot_product_attention
+
+
+def remove_patch() -> None:
+    """Put MLX's own function back. Compressed caches go on working, by dequantised content."""
+    if mx.fast.scaled_dot_product_attention is scaled_dot_product_attention:
+        mx.fast.scaled_dot_product_attention = _plain

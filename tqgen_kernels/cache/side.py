@@ -1,0 +1,267 @@
+"""One side of a layer, its keys or its values: packed tiles and a window, or all of it exact.
+
+Both kinds of side take the same calls. Tokens are dropped from the front only by a sliding
+window; the first `sinks` tokens never are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from tqgen_kernels import operations
+from tqgen_kernels.operations import MAX_Q_LEN, Layout
+from tqgen_kernels.quant.hadamard import factor
+from tqgen_kernels.quant.packing import TILE
+
+GROW_TILES, GROW_SHARE = 8, 64  # packed buffers grow by 8 tiles or 1/64, whichever is more
+GROW_EXACT = 256  # tokens by which an exact side grows
+
+
+@dataclass(frozen=True)
+class SideScheme:
+    """What one side stores. residual is at least MAX_Q_LEN: `attend` wants its queries' own
+    tokens in the window."""
+
+    bits: int
+    seed: int
+    layout: Layout
+    sinks: int
+    residual: int
+    norm_correction: bool
+
+    @property
+    def window(self) -> int:
+        """Tokens that the window has room for."""
+        return self.sinks + max(self.residual, MAX_Q_LEN) + TILE - 1
+
+
+class PackedSide:
+    """Tiles of codes, and a window of exact tokens: the sinks, then the newest.
+
+    `first`: tokens at the start of the packed ones that a sliding window has dropped.
+    `chunk`: a prompt chunk at hand, exact until `settle` or the next append packs it.
+    """
+
+    def __init__(self, scheme: SideScheme, like: mx.array) -> None:
+        factor(like.shape[-1])
+        self.scheme = scheme
+        self.head_dim = like.shape[-1]
+        self.words: mx.array | None = None
+        self.scales: mx.array | None = None
+        batch, heads, _, dim = like.shape
+        self.exact = mx.zeros((batch, heads, scheme.window, dim), like.dtype)
+        self.chunk: mx.array | None = None
+        self.tiles = self.first = self.count = 0
+
+    @property
+    def tokens(self) -> int:
+        chunk = 0 if self.chunk is None else self.chunk.shape[2]
+        return self.tiles * TILE - self.first + self.count + chunk
+
+    def append(self, x: mx.array) -> None:
+        """Add tokens x (B, H, L, D)."""
+        self.settle()
+        x, length = x.astype(self.exact.dtype), x.shape[2]
+        if self._leaving(length) == 0:
+            self.exact[:, :, self.count : self.count + length] = x
+            self.count += length
+        elif length <= MAX_Q_LEN:
+            self._pack(x)
+        else:
+            self.chunk = x
+
+    def settle(self) -> None:
+        """Pack the chunk at hand, if there is one."""
+        if self.chunk is not None:
+            chunk, self.chunk = self.chunk, None
+            self._pack(chunk)
+
+    def _leaving(self, length: int) -> int:
+        """Tiles that leave the window when it gets `length` more tokens."""
+        room = self.scheme.window - TILE + 1
+        return max(self.count + length - room, 0) // TILE
+
+    def _pack(self, x: mx.array) -> None:
+        leaving, sinks = self._leaving(x.shape[2]), self.scheme.sinks
+        recent = mx.concatenate([self.exact[:, :, : self.count], x], axis=2)
+        split = sinks + leaving * TILE
+        if leaving:
+            self._add_tiles(recent[:, :, sinks:split])
+        self.set_window([recent[:, :, :sinks], recent[:, :, split:]])
+
+    def _add_tiles(self, x: mx.array) -> None:
+        s = self.scheme
+        words, scales = operations.encode(
+            x, bits=s.bits, seed=s.seed, layout=s.layout, norm_correction=s.norm_correction
+        )
+        start, self.tiles = self.tiles, self.tiles + words.shape[2]
+        self.words = _write(self.words, words, start)
+        self.scales = _write(self.scales, scales, start)
+
+    def set_window(self, parts: list[mx.array]) -> None:
+        """Put these tokens, in order, in place of what the window holds."""
+        self.count = sum(part.shape[2] for part in parts)
+        batch, heads, window, dim = self.exact.shape
+        empty = mx.zeros((batch, heads, window - self.count, dim), self.exact.dtype)
+        self.exact = mx.concatenate([*parts, empty], axis=2)
+
+    def trim(self, n: int) -> None:
+        """Forget the newest n tokens; a tile that is cut is decoded back to the window."""
+        if self.chunk is not None:
+            kept = max(self.chunk.shape[2] - n, 0)
+            n -= self.chunk.shape[2] - kept
+            self.chunk = self.chunk[:, :, :kept] if kept else None
+        sinks = min(self.count, self.scheme.sinks)
+        newest = min(n, self.count - sinks)
+        self.count, n = self.count - newest, n - newest
+        if not n:
+            return
+        packed = self.tiles * TILE
+        left = packed - min(n, packed - self.first)
+        n -= packed - left
+        tiles, part = divmod(left, TILE)
+        if part:
+            tile = self._decoded(tiles, tiles + 1)[:, :, :part]
+            skipped = max(self.first - tiles * TILE, 0)
+            self.set_window([self.exact[:, :, :sinks], tile[:, :, skipped:]])
+        self.tiles, self.first = tiles, min(self.first, tiles * TILE)
+        self.count -= n
+
+    def drop(self, n: int) -> None:
+        """Forget the oldest n tokens after the sinks."""
+        self.settle()
+        packed = min(n, self.tiles * TILE - self.first)
+        self.first, n = self.first + packed, n - packed
+        gone = self.first // TILE
+        if gone and self.words is not None and self.scales is not None:
+            self.words, self.scales = self.words[:, :, gone:], self.scales[:, :, gone:]
+            self.tiles, self.first = self.tiles - gone, self.first % TILE
+            if not self.tiles:
+                self.words = self.scales = None
+        if n:
+            sinks = self.scheme.sinks
+            self.set_window([self.exact[:, :, :sinks], self.exact[:, :, sinks + n : self.count]])
+
+    def _decoded(self, start: int, stop: int) -> mx.array:
+        assert self.words is not None
+        assert self.scales is not None
+        words, scales = self.words, self.scales
+        if start:
+            words, scales = words[:, :, start:stop], scales[:, :, start:stop]
+        return operations.dequantize(
+            words,
+            scales,
+            tiles=stop - start,
+            head_dim=self.head_dim,
+            bits=self.scheme.bits,
+            seed=self.scheme.seed,
+            layout=self.scheme.layout,
+            dtype=self.exact.dtype,
+        )
+
+    def contents(self) -> mx.array:
+        """Every token (B, H, tokens, D), the packed ones dequantised."""
+        parts = [self.exact[:, :, : self.count]]
+        if self.tiles:
+            sinks = self.scheme.sinks
+            packed = self._decoded(0, self.tiles)
+            packed = packed[:, :, self.first :] if self.first else packed
+            parts = [packed, self.exact[:, :, sinks : self.count]]
+            if sinks:
+                parts.insert(0, self.exact[:, :, :sinks])
+        if self.chunk is not None:
+            parts = [*parts, self.chunk] if self.tiles or self.count else [self.chunk]
+        return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """Everything that is allocated."""
+        held = (self.words, self.scales, self.exact, self.chunk)
+        return [array for array in held if array is not None]
+
+    @arrays.setter
+    def arrays(self, arrays: list[mx.array]) -> None:
+        arrays = list(arrays)
+        if self.words is not None:
+            self.words, self.scales, *arrays = arrays
+        self.exact, *arrays = arrays
+        if self.chunk is not None:
+            (self.chunk,) = arrays
+
+
+class ExactSide:
+    """A side that stays in the model's dtype, in a buffer that grows in place."""
+
+    def __init__(self, sinks: int, like: mx.array) -> None:
+        self.sinks = sinks
+        batch, heads, _, dim = like.shape
+        self.exact = mx.zeros((batch, heads, 0, dim), like.dtype)
+        self.first = self.count = 0  # the tokens after the sinks start at sinks + first
+
+    @property
+    def tokens(self) -> int:
+        return self.count - self.first
+
+    def append(self, x: mx.array) -> None:
+        """Add tokens x (B, H, L, D)."""
+        end = self.count + x.shape[2]
+        batch, heads, capacity, dim = self.exact.shape
+        if end > capacity:
+            more = -(-(end - capacity) // GROW_EXACT) * GROW_EXACT
+            empty = mx.zeros((batch, heads, more, dim), self.exact.dtype)
+            self.exact = mx.concatenate([self.exact, empty], axis=2)
+        self.exact[:, :, self.count : end] = x.astype(self.exact.dtype)
+        self.count = end
+
+    def settle(self) -> None:
+        """Nothing: there is nothing to pack."""
+
+    def trim(self, n: int) -> None:
+        """Forget the newest n tokens."""
+        after = self.count - self.first - self.sinks
+        self.count -= min(n, max(after, 0)) if self.first else n
+        if self.first and n > after:
+            self.count, self.first = self.sinks - (n - after), 0
+
+    def drop(self, n: int) -> None:
+        """Forget the oldest n tokens after the sinks."""
+        self.first += n
+        if self.first >= GROW_EXACT:
+            self.exact = mx.contiguous(self.contents())
+            self.first, self.count = 0, self.exact.shape[2]
+
+    def contents(self) -> mx.array:
+        """Every token (B, H, tokens, D)."""
+        if not self.first:
+            return self.exact[:, :, : self.count]
+        newest = self.exact[:, :, self.sinks + self.first : self.count]
+        if not self.sinks:
+            return newest
+        return mx.concatenate([self.exact[:, :, : self.sinks], newest], axis=2)
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """Everything that is allocated."""
+        return [self.exact]
+
+    @arrays.setter
+    def arrays(self, arrays: list[mx.array]) -> None:
+        (self.exact,) = arrays
+
+
+def _write(buffer: mx.array | None, tiles: mx.array, start: int) -> mx.array:
+    """`tiles` (B, H, n, ...) written into `buffer` from tile `start` on, in place where it fits."""
+    stop = start + tiles.shape[2]
+    capacity = 0 if buffer is None else buffer.shape[2]
+    if stop > capacity:
+        capacity = max(stop, capacity + max(GROW_TILES, capacity // GROW_SHARE))
+        batch, heads, _, *tile = tiles.shape
+        parts = [tiles, mx.zeros((batch, heads, capacity - stop, *tile), tiles.dtype)]
+        if buffer is not None and start:
+            parts.insert(0, buffer[:, :, :start])
+        return mx.concatenate(parts, axis=2)
+    assert buffer is not None
+    buffer[:, :, start:stop] = tiles
+    return buffer

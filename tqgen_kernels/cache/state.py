@@ -1,0 +1,203 @@
+"""The state of a store: what mlx-lm's prompt-cache files hold, the same on every device.
+
+    exact_keys, exact_values    (B, H, exact, D)     sinks and newest tokens, or all of them
+    key_words, value_words      (B, H, packed, W)    uint32, token-major (quant/packing.py), or None
+    key_scales, value_scales    (B, H, packed)       float16, or None
+    first                       packed tokens at the start that a sliding window has dropped
+    format, any_dim, key_bits (-1: exact), value_bits, seed, residual, sinks, norm_correction
+    then what the cache's class adds
+
+Codes are token-major whatever layout the running cache has. Everything that is read is checked: a
+file may be damaged, foreign or hostile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from tqgen_kernels.backends import portable
+from tqgen_kernels.cache.side import ExactSide, PackedSide
+from tqgen_kernels.cache.store import Side, Store
+from tqgen_kernels.operations import Layout
+from tqgen_kernels.quant.packing import TILE, words_per_vector
+from tqgen_kernels.quant.scheme import Scheme
+
+FORMAT = "turboquant-1"
+FIELDS = 15
+_FLOATS = (mx.float32, mx.float16, mx.bfloat16)
+
+
+class StateError(ValueError):
+    """A state that no cache can have written."""
+
+
+class State(tuple[Any, ...]):
+    """A tuple that holds a store's running arrays and reads as its canonical state.
+
+    mlx-lm evaluates the state after every prompt chunk, and saves it once. MLX evaluates what the
+    tuple holds; whoever iterates over it, as saving does, gets the canonical form, made then.
+    """
+
+    _store: Store
+    _more: tuple[int, ...]
+
+    def __new__(cls, store: Store, *more: int) -> State:
+        store.settle()
+        state = super().__new__(cls, [a for side in store.sides() for a in side.arrays])
+        state._store, state._more = store, more
+        return state
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(write(self._store) + self._more)
+
+    def __getitem__(self, index: Any) -> Any:
+        return (write(self._store) + self._more)[index]
+
+    def __len__(self) -> int:
+        return FIELDS + len(self._more)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (list(self),)
+
+
+def write(store: Store) -> tuple[Any, ...]:
+    """The canonical state of a store."""
+    keys, values = [_write_side(side) for side in store.sides()] or [(None,) * 3] * 2
+    arrays = [array for pair in zip(keys, values, strict=True) for array in pair]
+    firsts = [side.first for side in store.sides() if isinstance(side, PackedSide)]
+    s = store.scheme
+    key_bits, value_bits = (-1 if b is None else b for b in (s.key_bits, s.value_bits))
+    scheme = (key_bits, value_bits, s.seed, s.residual, s.sinks, s.norm_correction)
+    return (*arrays, max(firsts, default=0), FORMAT, store.any_dim, *scheme)
+
+
+def _write_side(side: Side) -> tuple[mx.array | None, ...]:
+    """Exact tokens, words, scales."""
+    if isinstance(side, ExactSide):
+        return side.contents(), None, None
+    exact = side.exact[:, :, : side.count]
+    if side.words is None or side.scales is None or not side.tiles:
+        return exact, None, None
+    words, scales = side.words[:, :, : side.tiles], side.scales[:, :, : side.tiles]
+    if side.scheme.layout == "key":
+        words = words.swapaxes(-1, -2).flatten(2, 3)
+    else:
+        bits = side.scheme.bits
+        words = portable.pack(portable.unpack_tiles(words, side.head_dim, bits, "value"), bits)
+    return exact, words, scales.flatten(2, 3)
+
+
+def read(state: Any) -> tuple[Store, list[Any]]:
+    """A store, and what follows its state. Raises StateError that says what is wrong."""
+    if not isinstance(state, Sequence) or len(state) < FIELDS:
+        raise StateError("This is not the state of a compressed cache.")
+    *arrays, first, format_, any_dim = state[:9]
+    if format_ != FORMAT:
+        raise StateError(
+            f"This cache was stored as {format_!r}, and this version reads {FORMAT!r}: "
+            "make the prompt cache again."
+        )
+    store = Store(_read_scheme(*state[9:FIELDS]), bool(any_dim))
+    rest = list(state[FIELDS:])
+    if all(array is None for array in arrays):
+        return store, rest
+    keys, values = arrays[0::2], arrays[1::2]
+    for name, (exact, *_) in (("keys", keys), ("values", values)):
+        _check(
+            isinstance(exact, mx.array) and exact.ndim == 4, f"exact {name}", "not 4-dimensional"
+        )
+        _check(exact.dtype in _FLOATS, f"exact {name}", f"of dtype {exact.dtype}")
+    _check(keys[0].shape[:2] == values[0].shape[:2], "keys and values", "of different batches")
+    store.keys = _read_side(store, "key", first, *keys)
+    store.values = _read_side(store, "value", first, *values)
+    held = store.keys.tokens, store.values.tokens
+    _check(held[0] == held[1], "keys and values", "of {} and {} tokens".format(*held))
+    mx.eval([array for side in store.sides() for array in side.arrays])
+    return store, rest
+
+
+def check_int(name: str, value: Any, least: int, most: int) -> int:
+    """`value`, or StateError if it is no integer from least to most."""
+    integer = isinstance(value, int) and not isinstance(value, bool)
+    _check(integer and least <= value <= most, name, f"{value!r}, not {least} to {most}")
+    return int(value)
+
+
+def _check(passed: bool, what: str, problem: str) -> None:
+    if not passed:
+        raise StateError(
+            f"The stored cache is damaged: its {what} cannot be {problem}. Make it again."
+        )
+
+
+def _read_scheme(
+    key_bits: Any, value_bits: Any, seed: Any, residual: Any, sinks: Any, norm_correction: Any
+) -> Scheme:
+    key_bits, value_bits = (
+        check_int(name, bits, -1, 8)
+        for name, bits in (("key bits", key_bits), ("value bits", value_bits))
+    )
+    try:
+        return Scheme(
+            key_bits=None if key_bits < 0 else key_bits,
+            value_bits=None if value_bits < 0 else value_bits,
+            seed=check_int("seed", seed, 0, 2**31 - 2),
+            residual=check_int("residual", residual, 0, 4096),
+            sinks=check_int("sinks", sinks, 0, 1024),
+            norm_correction=bool(norm_correction),
+        )
+    except ValueError as error:
+        raise StateError(f"The stored cache is damaged. {error}") from None
+
+
+def _read_side(
+    store: Store, layout: Layout, first: Any, exact: Any, words: Any, scales: Any
+) -> Side:
+    try:
+        side = store.side(layout, exact)
+    except ValueError as error:
+        raise StateError(f"The stored cache is damaged. {error}") from None
+    name, count = f"{layout}s", exact.shape[2]
+    if isinstance(side, ExactSide):
+        _check(words is None and scales is None, name, "both exact and packed")
+        side.exact, side.count = exact, count
+        return side
+    _check(count <= side.scheme.window, f"exact {name}", f"{count} tokens")
+    if words is not None or scales is not None:
+        tokens = _check_packed(side, name, exact, words, scales)
+        _check(count >= side.scheme.sinks, f"exact {name}", f"{count}: fewer than the sinks")
+        side.first = check_int("first token", first, 0, TILE - 1)
+        side.tiles = tokens // TILE
+        side.words = _to_tiles(words, side)
+        side.scales = scales.reshape(*scales.shape[:2], -1, TILE)
+    side.set_window([exact])
+    return side
+
+
+def _check_packed(side: PackedSide, name: str, exact: mx.array, words: Any, scales: Any) -> int:
+    """How many tokens are packed, once everything about them is found right."""
+    arrays = isinstance(words, mx.array) and isinstance(scales, mx.array)
+    _check(arrays, f"packed {name}", "words without scales, or the reverse")
+    width = words_per_vector(side.head_dim, side.scheme.bits)
+    tokens = scales.shape[-1]
+    shape = (*exact.shape[:2], tokens)
+    _check(scales.dtype == mx.float16 and scales.shape == shape, f"{name}' scales", _kind(scales))
+    _check(tokens > 0 and tokens % TILE == 0, f"packed {name}", f"{tokens} tokens")
+    right = words.dtype == mx.uint32 and words.shape == (*shape, width)
+    _check(right, f"{name}' words", _kind(words))
+    sound = mx.all((scales >= 0) & mx.isfinite(scales)).item()
+    _check(bool(sound), f"{name}' scales", "negative, infinite or NaN")
+    return int(tokens)
+
+
+def _kind(array: mx.array) -> str:
+    return f"{array.dtype} of shape {array.shape}"
+
+
+def _to_tiles(words: mx.array, side: PackedSide) -> mx.array:
+    bits = side.scheme.bits
+    codes = portable.unpack(words, side.head_dim, bits) if side.scheme.layout == "value" else words
+    return portable.to_tiles(words, codes, bits, side.scheme.layout)

@@ -1,0 +1,135 @@
+"""Keys and values of one sequence (or of rows of equal length) in one layer."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+
+import mlx.core as mx
+
+from tqgen_kernels.cache.side import ExactSide, PackedSide, SideScheme
+from tqgen_kernels.operations import Layout, Packed
+from tqgen_kernels.quant.hadamard import supported_dims
+from tqgen_kernels.quant.scheme import Scheme
+
+Side = PackedSide | ExactSide
+_log = logging.getLogger(__name__)
+
+
+class Store:
+    """Both sides of a layer under one scheme. Empty until the first update tells the shapes.
+
+    any_dim: a side whose head_dim has no rotation stays exact, with one warning; otherwise it is
+    a ValueError.
+    """
+
+    def __init__(self, scheme: Scheme, any_dim: bool = False) -> None:
+        self.scheme = scheme
+        self.any_dim = any_dim
+        self.keys: Side | None = None
+        self.values: Side | None = None
+
+    @property
+    def tokens(self) -> int:
+        return 0 if self.keys is None else self.keys.tokens
+
+    def append(self, keys: mx.array, values: mx.array) -> None:
+        """Add tokens: keys (B, H, L, D), values (B, H, L, Dv). Raises ValueError on a mismatch."""
+        if self.keys is None or self.values is None:
+            check_update(keys, values)
+            both = self.side("key", keys), self.side("value", values)
+            self.keys, self.values = both
+        self.keys.append(keys)
+        self.values.append(values)
+
+    def side(self, layout: Layout, like: mx.array) -> Side:
+        """An empty side for tokens like these. Raises ValueError for an unsupported head_dim."""
+        s = self.scheme
+        bits = s.key_bits if layout == "key" else s.value_bits
+        dim = like.shape[-1]
+        if bits is not None and self.any_dim and dim not in supported_dims():
+            _warn_exact(dim)
+            bits = None
+        if bits is None:
+            return ExactSide(s.sinks, like)
+        seed = s.key_seed if layout == "key" else s.value_seed
+        scheme = SideScheme(bits, seed, layout, s.sinks, s.residual, s.norm_correction)
+        return PackedSide(scheme, like)
+
+    def sides(self) -> tuple[Side, ...]:
+        """Keys and values, or nothing while empty."""
+        return () if self.keys is None or self.values is None else (self.keys, self.values)
+
+    def settle(self) -> None:
+        """Pack the prompt chunk at hand."""
+        for side in self.sides():
+            side.settle()
+
+    def trim(self, n: int) -> int:
+        """Forget the newest n tokens, or all there are; returns how many."""
+        n = min(n, self.tokens)
+        for side in self.sides():
+            side.trim(n)
+        return n
+
+    def drop(self, n: int) -> None:
+        """Forget the oldest n tokens after the sinks."""
+        if n > 0:
+            for side in self.sides():
+                side.drop(n)
+
+    def contents(self) -> tuple[mx.array, mx.array]:
+        """Keys (B, H, tokens, D) and values (B, H, tokens, Dv), dequantised. Not while empty."""
+        keys, values = self.sides()
+        return keys.contents(), values.contents()
+
+    def packed(self) -> Packed | None:
+        """What `operations.attend` reads, or None where it cannot: nothing packed yet, a side that
+        is exact, a chunk at hand, or tokens dropped inside a tile."""
+        k, v = self.keys, self.values
+        if not isinstance(k, PackedSide) or not isinstance(v, PackedSide):
+            return None
+        if k.words is None or v.words is None or k.scales is None or v.scales is None:
+            return None
+        if k.chunk is not None or k.first or not k.tiles:
+            return None
+        return Packed(
+            k.words,
+            k.scales,
+            v.words,
+            v.scales,
+            k.exact,
+            v.exact,
+            k.tiles,
+            k.count,
+            k.scheme.bits,
+            v.scheme.bits,
+            k.scheme.seed,
+            v.scheme.seed,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Everything that is allocated: codes, scales, windows, slack."""
+        self.settle()
+        return sum(array.nbytes for side in self.sides() for array in side.arrays)
+
+
+def check_update(keys: mx.array, values: mx.array) -> None:
+    """Raises ValueError unless keys and values can be tokens of one cache."""
+    if keys.ndim != 4 or values.ndim != 4 or keys.shape[:3] != values.shape[:3]:
+        raise ValueError(
+            f"Keys {keys.shape} and values {values.shape} do not belong together: both must be "
+            "(batch, kv_heads, tokens, head_dim) and differ in head_dim alone."
+        )
+    for array in (keys, values):
+        if not mx.issubdtype(array.dtype, mx.floating):
+            raise ValueError(
+                f"A cache takes float32, float16 or bfloat16 keys and values, not {array.dtype}."
+            )
+
+
+@cache
+def _warn_exact(dim: int) -> None:
+    dims = ", ".join(str(d) for d in supported_dims())
+    _log.warning("head_dim %d stays uncompressed: a rotation needs one of %s.", dim, dims)

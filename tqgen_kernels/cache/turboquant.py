@@ -1,0 +1,132 @@
+"""TurboQuantKVCache: in the place of mlx-lm's KVCache, compressed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import create_attention_mask
+
+from tqgen_kernels.cache import state as states
+from tqgen_kernels.cache.handles import Handle
+from tqgen_kernels.cache.store import Store
+from tqgen_kernels.operations import attend
+from tqgen_kernels.quant.scheme import Scheme
+
+
+class TurboQuantKVCache:
+    """An mlx-lm cache (>= 0.32.1) of one layer that holds keys and values compressed.
+
+    bits, or key_bits and value_bits, or scheme (a Scheme or the name of one) say how; nothing
+    given is the default Scheme. A side whose bits are None stays in the model's dtype. Keys and
+    values are (batch, kv_heads, tokens, head_dim), float32, float16 or bfloat16; the two head_dims
+    may differ.
+    any_dim: keep a side whose head_dim has no rotation uncompressed, with a warning; otherwise
+    such a head_dim raises ValueError at the first update.
+
+    Method: TurboQuant (arXiv 2504.19874, section 3), the newest and the first tokens exact.
+    `apply_patch()` makes attention read the packed form; without it every step dequantises.
+    """
+
+    def __init__(
+        self,
+        bits: int | None = None,
+        *,
+        key_bits: int | None = None,
+        value_bits: int | None = None,
+        scheme: Scheme | str | None = None,
+        any_dim: bool = False,
+    ) -> None:
+        chosen = Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+        self._hold(Store(chosen, any_dim))
+
+    def _hold(self, store: Store) -> None:
+        self.store = store
+        self.version = 0  # of the contents: a handle of an older one is just an array
+        self.offset = store.tokens
+
+    @property
+    def scheme(self) -> Scheme:
+        return self.store.scheme
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append keys (B, H, L, D) and values (B, H, L, Dv); returns handles on all tokens."""
+        self.store.append(keys, values)
+        self.offset += keys.shape[2]
+        self.version += 1
+        return self.keys_and_values()
+
+    def keys_and_values(self) -> tuple[mx.array, mx.array]:
+        """Handles on all tokens: keys (B, H, offset, D) and values (B, H, offset, Dv)."""
+        keys, values = self.store.contents()
+        version = self.version
+        return Handle.of(keys, self, "key", version), Handle.of(values, self, "value", version)
+
+    def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
+        """Attention of the newest q.shape[2] tokens, if the packed store can answer."""
+        if isinstance(mask, mx.array) or (mask is None and q.shape[2] > 1):
+            return None
+        packed = self.store.packed()
+        return None if packed is None else attend(q, packed, scale=scale)
+
+    @property
+    def keys(self) -> list[mx.array] | None:
+        """The stored arrays of the keys, None while empty. Pipeline-parallel models set it to the
+        same arrays made to depend on a message."""
+        return None if self.store.keys is None else self.store.keys.arrays
+
+    @keys.setter
+    def keys(self, arrays: list[mx.array]) -> None:
+        if self.store.keys is None:
+            raise ValueError("This cache is empty: there are no keys to replace.")
+        self.store.keys.arrays = arrays
+
+    @property
+    def values(self) -> list[mx.array] | None:
+        """The stored arrays of the values, None while empty."""
+        return None if self.store.values is None else self.store.values.arrays
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What a prompt-cache file stores: `cache/state.py` says what it holds."""
+        return states.State(self.store)
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        store, _ = states.read(value)
+        self._hold(store)
+
+    @classmethod
+    def from_state(cls, state: Any, meta_state: Any = None) -> TurboQuantKVCache:
+        """A cache from its `state`. Raises ValueError that says what is wrong with it."""
+        cache = cls.__new__(cls)
+        cache.state = state
+        return cache
+
+    def is_trimmable(self) -> bool:
+        return True
+
+    def trim(self, n: int) -> int:
+        """Forget the newest n tokens; returns how many were there to forget.
+
+        A tile that is cut goes back to the exact window as decoded, and is encoded anew later.
+        """
+        n = self.store.trim(n)
+        self.offset -= n
+        self.version += 1
+        return n
+
+    def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> Any:
+        """mlx-lm's mask for the next N tokens: None, "causal" or a boolean array (N, offset + N)."""
+        return create_attention_mask(N, self.offset, return_array, window_size)
+
+    def size(self) -> int:
+        return self.offset
+
+    def empty(self) -> bool:
+        return self.store.keys is None
+
+    @property
+    def nbytes(self) -> int:
+        """Everything that is allocated: codes, scales, exact windows, slack."""
+        return self.store.nbytes

@@ -1,0 +1,98 @@
+"""What a compressed cache computes, on mx.arrays: encode, dequantize, attend.
+
+Each operation is a compiled kernel where the registry chose one, else plain MLX. Shapes: B batch,
+H key/value heads, Hq query heads, D head_dim; a tile is 32 tokens (docs/architecture.md, Storage).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import mlx.core as mx
+
+from tqgen_kernels.backends import portable
+from tqgen_kernels.quant.hadamard import factor
+from tqgen_kernels.quant.packing import TILE
+
+Layout = Literal["key", "value"]
+MAX_Q_LEN = 8  # tokens that one call of `attend` takes
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Keys and values of one layer, packed tokens and exact window.
+
+    key_words (B, H, capacity, W, 32) and value_words (B, H, capacity, value_bits, Dv), uint32;
+    key_scales and value_scales (B, H, capacity, 32), float16; exact_keys (B, H, window, D) and
+    exact_values (B, H, window, Dv) in the model's dtype, not rotated. Of these, the first `tiles`
+    tiles and the first `exact` tokens of the window hold something. The newest tokens are at the
+    end of the window.
+    """
+
+    key_words: mx.array
+    key_scales: mx.array
+    value_words: mx.array
+    value_scales: mx.array
+    exact_keys: mx.array
+    exact_values: mx.array
+    tiles: int
+    exact: int
+    key_bits: int
+    value_bits: int
+    key_seed: int
+    value_seed: int
+
+
+def encode(
+    x: mx.array, *, bits: int, seed: int, layout: Layout, norm_correction: bool = True
+) -> tuple[mx.array, mx.array]:
+    """Vectors x (B, H, 32 n, D) to words and scales (B, H, n, 32) float16.
+
+    words, uint32: (B, H, n, ceil(D * bits / 32), 32) for layout 'key', (B, H, n, bits, D) for
+    'value'. Method: TurboQuant (arXiv 2504.19874, section 3) with a randomised Hadamard rotation.
+    Raises ValueError for a head_dim without a rotation or a part of a tile.
+    """
+    factor(x.shape[-1])
+    if x.ndim != 4 or x.shape[2] % TILE:
+        raise ValueError(f"encode takes (batch, heads, 32 n, head_dim), not {x.shape}.")
+    return portable.encode(x, bits=bits, seed=seed, layout=layout, norm_correction=norm_correction)
+
+
+def dequantize(
+    words: mx.array,
+    scales: mx.array,
+    *,
+    tiles: int,
+    head_dim: int,
+    bits: int,
+    seed: int,
+    layout: Layout,
+    dtype: mx.Dtype,
+    rotated: bool = False,
+) -> mx.array:
+    """The vectors (B, H, 32 tiles, D) that the first `tiles` tiles stand for, in `dtype`.
+
+    rotated: leave them in the rotated basis, y = R x.
+    """
+    return portable.dequantize(
+        words,
+        scales,
+        tiles=tiles,
+        head_dim=head_dim,
+        bits=bits,
+        seed=seed,
+        layout=layout,
+        dtype=dtype,
+        rotated=rotated,
+    )
+
+
+def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
+    """softmax(scale q k^T) v over everything in the store: (B, Hq, L, Dv) in q's dtype.
+
+    q (B, Hq, L, D), L at most 8, are the queries of the newest L tokens; query i does not see the
+    tokens after its own. Packed tokens are never un-rotated: R q is scored against codes, and the
+    weighted sum of codes is un-rotated once.
+    """
+    return portable.attend(q, store, scale=scale)

@@ -255,15 +255,15 @@ def _explain_defects(
     if "-" in kernel_name:
         raise MetalCompileError(
             f"error: '{kernel_name}' is not a Metal identifier. Before 0.32.4 MLX leaves the minus "
-            "sign of a negative template integer in the kernel's name; pass the number in an input, "
-            "or its negative as the template value."
+            "sign of a negative template integer in the kernel's name; pass the number in an "
+            "input, or its negative as the template value."
         )
     shape_arguments = [p.name for p in parameters if p.kind in ("shape", "strides", "ndim")]
     has_attribute = any(p.kind == "attribute" for p in parameters)
     if len(output_names) > 1 and shape_arguments and not has_attribute:
         raise MetalCompileError(
-            f"error: MLX misplaces the end of the parameter list of '{kernel_name}': it does so when "
-            f"a kernel has several outputs ({', '.join(output_names)}), a shape argument "
+            f"error: MLX misplaces the end of the parameter list of '{kernel_name}': it does so "
+            f"when a kernel has several outputs ({', '.join(output_names)}), a shape argument "
             f"({', '.join(shape_arguments)}) and no attribute. Name an attribute, such as "
             "thread_position_in_grid, in the source."
         )

@@ -129,7 +129,7 @@ def check_int(name: str, value: Any, least: int, most: int) -> int:
 def _check(passed: bool, what: str, problem: str) -> None:
     if not passed:
         raise StateError(
-            f"The stored cache is damaged: its {what} cannot be {problem}. Make it again."
+            f"The stored cache is damaged: its {what} ({problem}). Make the prompt cache again."
         )
 
 
@@ -150,7 +150,7 @@ def _read_scheme(
             norm_correction=bool(norm_correction),
         )
     except ValueError as error:
-        raise StateError(f"The stored cache is damaged. {error}") from None
+        raise StateError(f"The stored cache is damaged: {error}") from None
 
 
 def _read_side(
@@ -159,7 +159,7 @@ def _read_side(
     try:
         side = store.side(layout, exact)
     except ValueError as error:
-        raise StateError(f"The stored cache is damaged. {error}") from None
+        raise StateError(f"The stored cache is damaged: {error}") from None
     name, count = f"{layout}s", exact.shape[2]
     if isinstance(side, ExactSide):
         _check(words is None and scales is None, name, "both exact and packed")

@@ -117,7 +117,7 @@ class TurboQuantKVCache:
         return n
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> Any:
-        """mlx-lm's mask for the next N tokens: None, "causal" or a boolean array (N, offset + N)."""
+        """The mask of the next N tokens: None, "causal", or boolean (N, offset + N)."""
         return create_attention_mask(N, self.offset, return_array, window_size)
 
     def size(self) -> int:

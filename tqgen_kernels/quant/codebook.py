@@ -47,7 +47,10 @@ def _initial(levels: int, dim: int) -> NDArray[np.float64]:
     """Panter-Dite companding: quantiles of f^(1/3), near the optimum at many levels."""
     grid = np.linspace(0.0, min(_TAIL, float(np.sqrt(dim))), 4001)
     mass = np.concatenate([[0.0], np.cumsum(_density(grid[:-1] + grid[1] / 2, dim) ** (1 / 3))])
-    return np.interp((np.arange(levels) + 0.5) / levels * mass[-1], mass, grid)
+    centroids: NDArray[np.float64] = np.interp(
+        (np.arange(levels) + 0.5) / levels * mass[-1], mass, grid
+    )
+    return centroids
 
 
 @lru_cache(maxsize=256)

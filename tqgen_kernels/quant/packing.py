@@ -39,7 +39,8 @@ def unpack(words: Words, n: int, bits: int) -> Codes:
     raw = np.ascontiguousarray(words).view(np.uint8)
     stream = np.unpackbits(raw, axis=-1, bitorder="little")[..., : n * bits]
     bit = stream.reshape(*words.shape[:-1], n, bits)
-    return (bit << np.arange(bits, dtype=np.uint8)).sum(-1).astype(np.uint8)
+    codes: Codes = (bit << np.arange(bits, dtype=np.uint8)).sum(-1).astype(np.uint8)
+    return codes
 
 
 def to_key_tiles(words: Words) -> Words:

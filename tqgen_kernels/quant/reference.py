@@ -35,7 +35,7 @@ def encode(x: Array, bits: int, seed: int, norm_correction: bool = True) -> Enco
     """
     x = np.asarray(x, np.float64)
     dim = x.shape[-1]
-    finite = np.isfinite(x).all(-1)
+    finite = np.asarray(np.isfinite(x).all(-1))
     x = np.where(finite[..., None], x, 0.0)
     norm = np.sqrt((x * x).sum(-1))
     unit = x / np.where(norm > 0, norm, 1.0)[..., None]
@@ -73,4 +73,5 @@ def attend(q: Array, k: Array, v: Array, scale: float, mask: Array | None = None
         scores = scores + mask
     scores = scores - scores.max(-1, keepdims=True)
     weights = np.exp(scores)
-    return (weights @ v) / weights.sum(-1, keepdims=True)
+    out: Float64 = (weights @ v) / weights.sum(-1, keepdims=True)
+    return out

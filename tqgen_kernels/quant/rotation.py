@@ -38,7 +38,7 @@ def signs(dim: int, seed: int) -> NDArray[np.float32]:
 @lru_cache(maxsize=32)
 def rotation(dim: int, seed: int) -> NDArray[np.float64]:
     """R as a (dim, dim) float64 matrix, read-only: y = R x."""
-    matrix = hadamard(dim) * signs(dim, seed).astype(np.float64) / np.sqrt(dim)
+    matrix: NDArray[np.float64] = hadamard(dim) * signs(dim, seed).astype(np.float64) / dim**0.5
     matrix.flags.writeable = False
     return matrix
 

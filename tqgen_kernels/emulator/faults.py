@@ -25,7 +25,7 @@ class MetalCompileError(RuntimeError):
     """The Metal text does not compile; the message has the author's own line numbers."""
 
 
-class MetalFault(RuntimeError):  # noqa: N818 - a fault of the kernel, not of the program that ran it
+class MetalFault(RuntimeError):
     """A kernel did something wrong while it ran; `findings` says what and where."""
 
     def __init__(self, findings: tuple[Finding, ...]) -> None:

@@ -37,7 +37,7 @@ def test_a_removed_candidate_names_its_restriction() -> None:
 
 def test_too_much_threadgroup_memory_removes_a_candidate() -> None:
     problem = AttendProblem(512, 512, 3, 3, gqa=16)
-    config = Config.of(layout="token", lookup="constant", rows=16, simdgroups=4, groups=512)
+    config = Config.of(layout="token", lookup="constant", rows=8, simdgroups=4, groups=512)
     reasons = {c.config: c.removed_by for c in space(FAMILIES["attend"], problem)}
     assert "bytes of threadgroup memory" in str(reasons[config])
 

@@ -39,8 +39,8 @@ class Compiled:
 
     def verify(self, seed: int = 0, tokens: int | None = None) -> Verification:
         """Runs an example of the problem and compares it with the float64 reference."""
-        problem = self.variant.problem
-        example = self.family.example(problem, np.random.default_rng(seed), tokens)
+        problem, config = self.variant.problem, self.variant.config
+        example = self.family.example(problem, np.random.default_rng(seed), tokens, config)
         outputs = self(example_arrays(example), example.scalars)
         mx.eval(outputs)
         named = zip(self.family.outputs, map(to_numpy, outputs), strict=True)

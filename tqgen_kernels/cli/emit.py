@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from math import prod
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tqgen_kernels.codegen.variant import Variant
 
 
 def generated_files() -> dict[str, str]:
@@ -32,7 +36,11 @@ def generated_files() -> dict[str, str]:
     return files
 
 
-def metal_text(variant: "Variant") -> tuple[str, tuple[int, int, int]]:  # type: ignore[name-defined]  # noqa: F821,UP037
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def metal_text(variant: Variant) -> tuple[str, tuple[int, int, int]]:
     """The whole Metal text of a variant, as MLX completes it, and its threadgroup."""
     import numpy as np
 
@@ -44,8 +52,8 @@ def metal_text(variant: "Variant") -> tuple[str, tuple[int, int, int]]:  # type:
     example = family.example(variant.problem, np.random.default_rng(0), 128)
     arrays = example.inputs
     specs = [
-        InputSpec(example.casts.get(name, str(arrays[name].dtype)), arrays[name].shape)
-        for name in variant.input_names
+        InputSpec(example.casts.get(name, str(array.dtype)), array.shape, _row_major(array.shape))
+        for name, array in ((name, arrays[name]) for name in variant.input_names)
     ]
     shapes = {name: array.shape for name, array in arrays.items()}
     launch = family.launch(variant.problem, variant.config, shapes, example.scalars)
@@ -55,6 +63,7 @@ def metal_text(variant: "Variant") -> tuple[str, tuple[int, int, int]]:  # type:
         output_names=variant.output_names,
         source=variant.source,
         header=variant.header,
+        atomic_outputs=False,
         inputs=specs,
         output_dtypes=launch.output_dtypes,
     )
@@ -75,7 +84,9 @@ def emit(
     present = {p.name: p for p in (*GENERATED.glob("*.metal"), *GENERATED.glob("manifest.json"))}
     stale = sorted(set(present) - set(files))
     changed = sorted(
-        name for name, text in files.items() if name not in present or present[name].read_text() != text
+        name
+        for name, text in files.items()
+        if name not in present or present[name].read_text() != text
     )
     if check:
         for name in (*changed, *stale):

@@ -63,7 +63,8 @@ class Family:
     context(problem, config): the names that the template sees.
     launch(problem, config, shapes of the inputs by name, scalars): geometry and outputs.
     threadgroup_memory(problem, config): bytes of static threadgroup memory.
-    example(problem, rng, tokens): inputs by name, NumPy; `tokens` overrides problem.context.
+    example(problem, rng, tokens, config): inputs by name, NumPy; `tokens` overrides
+        problem.context, `config` decides what the geometry leaves to it.
     verify(problem, inputs, outputs): against the reference in float64.
     bytes_moved(problem, shapes): the fewest bytes that must cross device memory.
     """

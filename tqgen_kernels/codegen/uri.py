@@ -21,7 +21,9 @@ _SHORT = {
     "at_once": "x",
 }
 _DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-_SIZES = ("kv_heads", "batch", "context", "heads")  # the text does not depend on them
+# The text depends on neither the size of a problem nor on how many threadgroups share it.
+_SIZES = ("kv_heads", "batch", "context", "heads")
+_LAUNCH_ONLY = ("groups",)
 
 
 def _part(name: str, value: object) -> str:
@@ -35,5 +37,6 @@ def _part(name: str, value: object) -> str:
 def uri(problem: Problem, config: Config) -> str:
     """tqgen_<family>_<problem>_<config>, an identifier of Metal and a file name."""
     fields = {k: v for k, v in asdict(problem).items() if k not in _SIZES}
-    parts = [_part(name, value) for name, value in (fields | dict(config.mapping)).items()]
+    tunables = {k: v for k, v in config.values if k not in _LAUNCH_ONLY}
+    parts = [_part(name, value) for name, value in (fields | tunables).items()]
     return "_".join(["tqgen", family_of(problem), *parts])

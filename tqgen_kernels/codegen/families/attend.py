@@ -75,7 +75,12 @@ def params(tiles: int, room: int, each: int, exact: int, window: int, scale: flo
     return (tiles, room, each, exact, window, scoring.scale_bits(scale), splits, rows)
 
 
-def _example(p: AttendProblem, rng: np.random.Generator, tokens: int | None = None) -> Example:
+def _example(
+    p: AttendProblem,
+    rng: np.random.Generator,
+    tokens: int | None = None,
+    config: Config | None = None,
+) -> Example:
     """Packed tiles and an exact window with room for 3 tokens more than it holds."""
     tokens = tokens or p.context
     exact = max(p.q_len, min(tokens, 70))
@@ -89,9 +94,7 @@ def _example(p: AttendProblem, rng: np.random.Generator, tokens: int | None = No
         vectors.to_dtype(rng.standard_normal((*window, dim), np.float32), p.dtype)
         for dim in (p.key_dim, p.value_dim)
     )
-    # For verification any split will do; the launch follows it.
-    splits, each = (min(3, tiles), ceil(tiles / 3)) if tiles else (0, 0)
-    splits = ceil(tiles / each) if tiles else 0
+    splits, each = splits_for(p, config or _default(p), p.batch * p.kv_heads, tiles)
     rows = p.batch * p.kv_heads * p.gqa * p.q_len
     numbers = params(tiles, tiles + 1, each, exact, exact + 3, p.key_dim**-0.5, splits, rows)
     inputs = {

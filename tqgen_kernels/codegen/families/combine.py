@@ -51,7 +51,12 @@ def _launch(
     )
 
 
-def _example(p: CombineProblem, rng: np.random.Generator, tokens: int | None = None) -> Example:
+def _example(
+    p: CombineProblem,
+    rng: np.random.Generator,
+    tokens: int | None = None,
+    config: Config | None = None,
+) -> Example:
     rows = p.batch * p.heads
     partials = rng.standard_normal((rows, _SPLITS + 1, p.value_dim), np.float32)
     largest = rng.uniform(-10, 10, (rows, _SPLITS + 1))

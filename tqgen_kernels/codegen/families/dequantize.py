@@ -57,7 +57,12 @@ def _threadgroup_memory(p: DequantizeProblem, config: Config) -> int:
     return 4 * p.head_dim * int(config["at_once"]) if staged else 0
 
 
-def _example(p: DequantizeProblem, rng: np.random.Generator, tokens: int | None = None) -> Example:
+def _example(
+    p: DequantizeProblem,
+    rng: np.random.Generator,
+    tokens: int | None = None,
+    config: Config | None = None,
+) -> Example:
     """Random codes, every one of them, in a buffer with room for one tile more than is read."""
     tiles = max(1, (tokens or p.context) // TILE)
     lead = (p.batch, p.kv_heads, tiles + 1)

@@ -59,7 +59,12 @@ def _threadgroup_memory(p: EncodeProblem, config: Config) -> int:
     return codes + int(config["at_once"]) * (4 * p.head_dim + 12)
 
 
-def _example(p: EncodeProblem, rng: np.random.Generator, tokens: int | None = None) -> Example:
+def _example(
+    p: EncodeProblem,
+    rng: np.random.Generator,
+    tokens: int | None = None,
+    config: Config | None = None,
+) -> Example:
     tiles = max(1, (tokens or p.context) // TILE)
     x = vectors.to_dtype(vectors.example_vectors(p, rng, tiles), p.dtype)
     inputs = {"x": x, "signs": signs(p.head_dim, _SEED), "params": vectors.params(tiles)}

@@ -40,7 +40,12 @@ def _threadgroup_memory(p: QKScoresProblem, config: Config) -> int:
     return 4 * int(config["rows"]) * p.head_dim + table
 
 
-def _example(p: QKScoresProblem, rng: np.random.Generator, tokens: int | None = None) -> Example:
+def _example(
+    p: QKScoresProblem,
+    rng: np.random.Generator,
+    tokens: int | None = None,
+    config: Config | None = None,
+) -> Example:
     tiles = max(1, (tokens or p.context) // TILE)
     words, scales = scoring.example_tiles(p, p.head_dim, p.bits, "key", tiles, rng)
     scale = p.head_dim**-0.5

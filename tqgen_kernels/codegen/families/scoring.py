@@ -26,8 +26,8 @@ LOOKUP = Tunable(
     "how a code becomes a centroid: a copy in threadgroup memory, a constant array, a chain of "
     "selects, another lane's register, or half a constant array and a sign",
 )
-ROWS = Tunable("rows", (8, 4, 2, 1, 16), "query rows that share one read of the codes")
-SIMDGROUPS = Tunable("simdgroups", (4, 8, 2, 1, 16), "SIMD groups of a threadgroup")
+ROWS = Tunable("rows", (8, 4, 2, 1), "query rows that share one read of the codes")
+SIMDGROUPS = Tunable("simdgroups", (4, 8, 2), "SIMD groups of a threadgroup")
 
 
 def lookup_restrictions(*bits: str) -> tuple[Restriction, ...]:

@@ -1,0 +1,90 @@
+"""Every candidate of a few problems of each family, against the float64 reference, emulated."""
+
+import dataclasses
+
+import pytest
+
+from tqgen_kernels import registry
+from tqgen_kernels.codegen.families import FAMILIES
+from tqgen_kernels.codegen.problem import (
+    AttendProblem,
+    CombineProblem,
+    DequantizeProblem,
+    EncodeProblem,
+    Problem,
+    QKScoresProblem,
+    family_of,
+)
+from tqgen_kernels.codegen.space import candidates
+from tqgen_kernels.codegen.variant import Config
+
+PROBLEMS: tuple[Problem, ...] = (
+    EncodeProblem(64, 3, "key", kv_heads=2),
+    EncodeProblem(64, 4, "value", "bfloat16", kv_heads=2),
+    EncodeProblem(80, 5, "key", "float32", norm_correction=False, kv_heads=1),
+    EncodeProblem(96, 1, "value", "float32", kv_heads=1),
+    DequantizeProblem(64, 3, "key", kv_heads=2),
+    DequantizeProblem(80, 4, "value", "bfloat16", kv_heads=2),
+    DequantizeProblem(384, 8, "value", "float32", kv_heads=1),
+    DequantizeProblem(64, 2, "key", "float32", rotated=True, kv_heads=1),
+    QKScoresProblem(64, 3, gqa=3, kv_heads=2),
+    QKScoresProblem(80, 4, gqa=2, q_len=2, dtype="float32", kv_heads=1),
+    AttendProblem(64, 64, 4, 3, gqa=3, dtype="float32", kv_heads=2),
+    AttendProblem(80, 96, 3, 2, gqa=2, q_len=3, dtype="float16", kv_heads=1, batch=2),
+    CombineProblem(64, "float32", heads=5),
+    CombineProblem(80, "bfloat16", heads=3),
+)
+CASES = [
+    pytest.param(problem, config, id=f"{family_of(problem)}-{i}-{config}".replace(" ", "-"))
+    for i, problem in enumerate(PROBLEMS)
+    for config in candidates(FAMILIES[family_of(problem)], problem)
+    if dict(config.values).get("groups", 512) == 512
+]
+
+
+@pytest.mark.parametrize(("problem", "config"), CASES)
+def test_a_variant_agrees_with_the_reference(problem: Problem, config: Config) -> None:
+    registry.verify(registry.compile(problem, config, "emulated"), tokens=192)
+
+
+@pytest.mark.parametrize("dim", [32, 40, 112, 128, 256, 320, 512])
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_the_defaults_work_at_every_kind_of_head_dim(dim: int, bits: int) -> None:
+    problems = (
+        EncodeProblem(dim, bits, "key", kv_heads=1),
+        EncodeProblem(dim, bits, "value", kv_heads=1),
+        DequantizeProblem(dim, bits, "key", kv_heads=1),
+        DequantizeProblem(dim, bits, "value", kv_heads=1),
+        AttendProblem(dim, dim, bits, 9 - bits, kv_heads=1, gqa=2),
+        CombineProblem(dim, heads=2),
+    )
+    for problem in problems:
+        config = FAMILIES[family_of(problem)].default(problem)
+        registry.verify(registry.compile(problem, config, "emulated"), tokens=160)
+
+
+@pytest.mark.parametrize("tokens", [1, 31, 32, 33, 71, 103, 1023])
+def test_attend_at_odd_token_counts(tokens: int) -> None:
+    problem = AttendProblem(64, 64, 3, 3, gqa=2, dtype="float32", kv_heads=1)
+    config = FAMILIES["attend"].default(problem)
+    registry.verify(registry.compile(problem, config, "emulated"), tokens=tokens)
+
+
+@pytest.mark.parametrize("gqa", [1, 5, 7, 8, 12, 16])
+@pytest.mark.parametrize("q_len", [1, 2, 8])
+def test_attend_at_every_kind_of_head_sharing(gqa: int, q_len: int) -> None:
+    problem = AttendProblem(32, 32, 4, 4, gqa=gqa, q_len=q_len, dtype="float32", kv_heads=1)
+    for rows in (1, 4, 8):
+        config = FAMILIES["attend"].default(problem)
+        config = Config.of(**{**dict(config.values), "rows": rows, "simdgroups": 2})
+        if config in candidates(FAMILIES["attend"], problem):
+            registry.verify(registry.compile(problem, config, "emulated"), tokens=150)
+
+
+def test_a_launch_only_tunable_shares_the_text() -> None:
+    problem = AttendProblem(64, 64, 3, 3)
+    default = FAMILIES["attend"].default(problem)
+    other = Config.of(**{**dict(default.values), "groups": 128})
+    first, second = (registry.compile(problem, c, "emulated").variant for c in (default, other))
+    assert first.name == second.name
+    assert dataclasses.replace(second, config=default) == first

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
@@ -55,26 +56,26 @@ def build(variant: Variant) -> Launcher:
     """
 
     @lru_cache(maxsize=8)
-    def kernel(threadgroup: Dims) -> Callable[..., list[mx.array]]:
+    def kernel(threadgroup: Dims) -> Any:
         text = cuda_text(variant, threadgroup)
-        built: Callable[..., list[mx.array]] = mx.fast.cuda_kernel(
+        return mx.fast.cuda_kernel(
             name=text.name,
             input_names=list(variant.input_names),
             output_names=list(variant.output_names),
             source=text.source,
             header=text.header,
         )
-        return built
 
     def launch(inputs: Sequence[mx.array], geometry: Launch) -> list[mx.array]:
         _check_grid(geometry)
-        return kernel(geometry.threadgroup)(
+        outputs: list[mx.array] = kernel(geometry.threadgroup)(
             inputs=list(inputs),
             grid=geometry.grid,
             threadgroup=geometry.threadgroup,
             output_shapes=geometry.output_shapes,
             output_dtypes=[getattr(mx, dtype) for dtype in geometry.output_dtypes],
         )
+        return outputs
 
     return launch
 
@@ -113,7 +114,9 @@ def _attributes(source: str, threadgroup: Dims) -> str:
     simdgroups = f"{-(-x * y * z // 32)}u"
     size = f"uint3({x}u, {y}u, {z}u)"
     grid = f"uint3(gridDim.x * {x}u, gridDim.y * {y}u, gridDim.z * {z}u)"
-    place = ", ".join(f"blockIdx.{a} * {n}u + threadIdx.{a}" for a, n in zip("xyz", threadgroup))
+    place = ", ".join(
+        f"blockIdx.{a} * {n}u + threadIdx.{a}" for a, n in zip("xyz", threadgroup, strict=True)
+    )
     values = {
         "dispatch_quadgroups_per_threadgroup": f"{-(-x * y * z // 4)}u",
         "dispatch_simdgroups_per_threadgroup": simdgroups,

@@ -1,0 +1,51 @@
+"""Whether a record that decodes also makes sense."""
+
+from __future__ import annotations
+
+from tqgen_kernels.codegen.problem import format_problem
+from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.tuning.buckets import bucketed
+from tqgen_kernels.tuning.decide import decide
+from tqgen_kernels.tuning.records import Record, Result, printable
+
+
+def unsound(record: Record) -> str | None:
+    """Why a record contradicts itself; None if it does not. Never raises."""
+    try:
+        problem = record.parsed_problem
+    except ValueError as error:
+        return printable(str(error))
+    if record.problem != format_problem(problem):
+        return "its problem is not spelled in full"
+    if problem != bucketed(problem):
+        return "its problem is no bucket"
+    if len({r.key for r in record.results}) != len(record.results):
+        return "a config appears twice"
+    indices = [r.index for r in record.results]
+    if any(a >= b for a, b in zip(indices, indices[1:], strict=False)):
+        return "its candidates are out of order"
+    for result in record.results:
+        reason = _unsound_result(result)
+        if reason:
+            return printable(f"{result.key}: {reason}")
+    return _unsound_choice(record)
+
+
+def _unsound_result(result: Result) -> str | None:
+    if result.outcome != "correct":
+        return "timed although it is invalid" if result.timed else None
+    if result.error is None or result.tolerance is None or not result.error <= result.tolerance:
+        return "called correct with an error outside its tolerance"
+    if not result.samples:
+        return "called correct and never timed"
+    if (result.road is None) != bool(result.source_sha256):
+        return "a kernel has a source hash, a road has none"
+    return None
+
+
+def _unsound_choice(record: Record) -> str | None:
+    chosen = decide(record.results, record.policy.tolerance).result
+    selected = None if record.selected is None else Config.of(**record.selected)
+    if selected != (None if chosen is None else chosen.key):
+        return "its winner is not the one that its samples give"
+    return None

@@ -1,0 +1,45 @@
+"""Files that are either wholly there or not there at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+LOCK_SECONDS = 60.0
+TEMPORARY = ".tmp"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes beside `path`, then renames. A process that dies leaves the old file as it was."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=TEMPORARY, dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time in `folder`, which is created. The system frees a dead one's lock."""
+    from filelock import FileLock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
+        yield
+
+
+def keep_aside(path: Path, word: str) -> Path:
+    """Renames `path` to a free name that ends in `word`, so that it is not read again."""
+    for number in range(1, 1000):
+        aside = path.with_name(f"{path.name}.{word}" + (f"-{number}" if number > 1 else ""))
+        if not aside.exists():
+            break
+    return path.rename(aside)

@@ -37,7 +37,7 @@ _SEED = 42  # of the families' examples: keys 42, values 43
 
 @dataclass
 class DeviceRunner:
-    """Compiles, verifies and times candidates through the registry. One problem's inputs are kept."""
+    """Compiles, verifies and times candidates through the registry; keeps one problem's inputs."""
 
     backend: str
     _inputs: dict[Any, list[dict[str, mx.array]]] = field(default_factory=dict)
@@ -71,9 +71,7 @@ class DeviceRunner:
             mx.eval([compiled(copies[i % len(copies)], example.scalars) for i in range(n)])
             return time.perf_counter() - start
 
-        return Prepared(
-            compiled.variant.sha256, verification, self._bytes(problem, tokens), launch
-        )
+        return Prepared(compiled.variant.sha256, verification, self._bytes(problem, tokens), launch)
 
     def _road(self, problem: Problem, tokens: int | None) -> Prepared:
         """Plain MLX operations on the same inputs."""
@@ -86,9 +84,7 @@ class DeviceRunner:
 
         def launch(n: int) -> float:
             start = time.perf_counter()
-            mx.eval(
-                [run_portable(problem, copies[i % len(copies)], example) for i in range(n)]
-            )
+            mx.eval([run_portable(problem, copies[i % len(copies)], example) for i in range(n)])
             return time.perf_counter() - start
 
         return Prepared("", verification, self._bytes(problem, tokens), launch)
@@ -121,9 +117,7 @@ def has_portable(problem: Problem) -> bool:
     return isinstance(problem, EncodeProblem | DequantizeProblem | AttendProblem)
 
 
-def run_portable(
-    problem: Problem, inputs: dict[str, mx.array], example: Example
-) -> list[mx.array]:
+def run_portable(problem: Problem, inputs: dict[str, mx.array], example: Example) -> list[mx.array]:
     """The problem by plain MLX operations; attend and combine are one there."""
     if isinstance(problem, EncodeProblem):
         return list(

@@ -1,0 +1,146 @@
+"""Speed and memory of a model under several caches, measured side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import mlx.core as mx
+
+from .contenders import Contender
+
+PREFILL_CHUNK = 2048
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One cache at one context length.
+
+    prefill and decode: tokens a second over all rows, decode the median of its rounds.
+    cache_bytes: all that the caches hold; peak_bytes: the most that MLX held during prefill and
+    decode, weights included. error: why the cache could not run, else "".
+    """
+
+    cache: str
+    context: int
+    batch: int
+    prefill: float = 0.0
+    decode: float = 0.0
+    cache_bytes: int = 0
+    peak_bytes: int = 0
+    error: str = ""
+
+
+@dataclass
+class _Run:
+    contender: Contender
+    cache: list[Any]
+    token: mx.array
+    prefill: float
+    peak: int
+    rates: list[float]
+
+
+def measure_speed(
+    model: Any,
+    contenders: Sequence[Contender],
+    context: int,
+    *,
+    vocabulary: int,
+    batch: int = 1,
+    steps: int = 32,
+    rounds: int = 4,
+    seed: int = 0,
+    progress: Progress = lambda what, done, total: None,
+) -> list[Speed]:
+    """Prefills each cache with the same random tokens, then decodes in turns, there and back.
+
+    All caches are held at once, so that drift of clock and memory falls on all alike. A cache that
+    raises is reported with its error; the others go on.
+    """
+    mx.random.seed(seed)
+    prompt = mx.random.randint(0, vocabulary, (batch, context))
+    mx.eval(prompt)
+    runs: list[_Run] = []
+    failed: dict[str, str] = {}
+    for i, contender in enumerate(contenders):
+        progress(f"prefill {context}", i, len(contenders))
+        try:
+            runs.append(_prefill(model, contender, prompt))
+        except Exception as error:  # the cache is what is on trial
+            failed[contender.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+    progress(f"prefill {context}", len(contenders), len(contenders))
+    for i in range(rounds):
+        progress(f"decode {context}", i, rounds)
+        for run in runs if i % 2 == 0 else list(reversed(runs)):
+            try:
+                _decode(model, run, steps)
+            except Exception as error:
+                failed[run.contender.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        runs = [run for run in runs if run.contender.name not in failed]
+    progress(f"decode {context}", rounds, rounds)
+    done = {run.contender.name: _speed(run, context, batch) for run in runs}
+    return [
+        done.get(c.name, Speed(c.name, context, batch, error=failed.get(c.name, "")))
+        for c in contenders
+    ]
+
+
+def _prefill(model: Any, contender: Contender, prompt: mx.array) -> _Run:
+    cache = contender.factory(model)
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    start = time.perf_counter()
+    logits = None
+    for first in range(0, prompt.shape[1], PREFILL_CHUNK):
+        logits = model(prompt[:, first : first + PREFILL_CHUNK], cache=cache)
+        mx.eval([layer.state for layer in cache])
+        mx.clear_cache()
+    assert logits is not None
+    token = mx.argmax(logits[:, -1], axis=-1)
+    mx.eval(token)
+    seconds = time.perf_counter() - start
+    run = _Run(contender, cache, token, prompt.size / seconds, mx.get_peak_memory(), [])
+    _step(model, run, 2)  # compiles what the first tokens need
+    return run
+
+
+def _step(model: Any, run: _Run, steps: int) -> None:
+    """`steps` tokens, each asked for before the one before is there, as mlx-lm generates."""
+    previous = run.token
+    for _ in range(steps):
+        logits = model(run.token[:, None], cache=run.cache)
+        run.token = mx.argmax(logits[:, -1], axis=-1)
+        mx.async_eval(run.token)  # type: ignore[no-untyped-call]
+        mx.eval(previous)
+        previous = run.token
+    mx.eval(run.token)
+
+
+def _decode(model: Any, run: _Run, steps: int) -> None:
+    mx.reset_peak_memory()
+    start = time.perf_counter()
+    _step(model, run, steps)
+    run.rates.append(steps * run.token.size / (time.perf_counter() - start))
+    run.peak = max(run.peak, mx.get_peak_memory())
+
+
+def _speed(run: _Run, context: int, batch: int) -> Speed:
+    return Speed(
+        run.contender.name,
+        context,
+        batch,
+        run.prefill,
+        median(run.rates),
+        sum(int(layer.nbytes) for layer in run.cache),
+        run.peak,
+    )
+
+
+def longest_context(memory: int, weights: int, cache_bytes: int, context: int) -> int:
+    """Tokens of one row that fit into `memory` bytes beside the weights, by proportion."""
+    return max(0, int((memory - weights) / (cache_bytes / context)))

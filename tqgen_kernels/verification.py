@@ -1,0 +1,94 @@
+"""What `tqgen verify` compares with the float64 reference, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tqgen_kernels import registry
+from tqgen_kernels.codegen.families import FAMILIES
+from tqgen_kernels.codegen.family import Verification
+from tqgen_kernels.codegen.problem import (
+    AttendProblem,
+    CombineProblem,
+    DequantizeProblem,
+    EncodeProblem,
+    Problem,
+    QKScoresProblem,
+    family_of,
+)
+from tqgen_kernels.codegen.space import candidates
+from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.tuning.runner import InvalidVariant
+
+HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 256, 320, 512)
+TOKENS = 328  # odd: whole tiles and a part of one
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One variant: its error against the reference, or why it could not be used."""
+
+    problem: Problem
+    config: Config
+    verification: Verification | None
+    reason: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.verification is not None and self.verification.passed
+
+
+def problems(head_dim: int) -> Iterator[Problem]:
+    """A spread of problems at one head_dim: bits, dtypes, layouts, sharing, query lengths."""
+    for i, bits in enumerate((1, 2, 3, 4, 5, 6, 7, 8)):
+        dtype = ("float16", "bfloat16", "float32")[i % 3]
+        for layout in ("key", "value"):
+            yield EncodeProblem(head_dim, bits, layout, dtype, kv_heads=2)  # type: ignore[arg-type]
+            yield DequantizeProblem(head_dim, bits, layout, dtype, i % 2 == 1, kv_heads=2)  # type: ignore[arg-type]
+    for key_bits, value_bits, gqa, q_len, dtype in (
+        (4, 3, 4, 1, "float16"),
+        (3, 3, 7, 1, "bfloat16"),
+        (2, 4, 1, 1, "float32"),
+        (8, 1, 16, 1, "float32"),
+        (3, 5, 2, 4, "float16"),
+        (6, 2, 3, 8, "float32"),
+    ):
+        yield QKScoresProblem(head_dim, key_bits, gqa, q_len, dtype, kv_heads=2)  # type: ignore[arg-type]
+        yield AttendProblem(
+            head_dim, head_dim, key_bits, value_bits, gqa, q_len, dtype, kv_heads=2, batch=2  # type: ignore[arg-type]
+        )  # fmt: skip
+    for dtype in ("float16", "bfloat16", "float32"):
+        yield CombineProblem(head_dim, dtype, heads=7, batch=2)  # type: ignore[arg-type]
+
+
+def chosen_configs(problem: Problem, every: int) -> list[Config]:
+    """The default and every `every`-th of the other candidates; 0 for the default alone."""
+    default, *others = candidates(FAMILIES[family_of(problem)], problem)
+    return [default, *(others[::every] if every else ())]
+
+
+def verify_all(
+    head_dims: tuple[int, ...],
+    backend: str,
+    *,
+    every: int = 0,
+    progress: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Runs each chosen variant once and compares. A failure is an outcome, never an exception."""
+    outcomes = []
+    for dim in head_dims:
+        for problem in problems(dim):
+            for config in chosen_configs(problem, every):
+                outcome = _verify(problem, config, backend)
+                progress(outcome)
+                outcomes.append(outcome)
+    return outcomes
+
+
+def _verify(problem: Problem, config: Config, backend: str) -> Outcome:
+    try:
+        compiled = registry.compile(problem, config, backend)
+        return Outcome(problem, config, compiled.verify(tokens=TOKENS))
+    except (InvalidVariant, RuntimeError, ValueError) as error:
+        return Outcome(problem, config, None, str(error))

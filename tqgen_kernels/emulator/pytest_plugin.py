@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--metal-emulator"):
         return
     from tqgen_kernels import emulator
-    from tqgen_kernels.emulator.install import install, uninstall
+    from tqgen_kernels.emulator.installation import install, uninstall
 
     if not install(as_metal=not config.getoption("--metal-emulator-no-guards")):
         return
@@ -67,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str | None:
     if not config.getoption("--metal-emulator"):
         return None
-    from tqgen_kernels.emulator.install import is_installed
+    from tqgen_kernels.emulator.installation import is_installed
 
     if not is_installed():
         return "metal-emulator: not used, this machine has Metal"

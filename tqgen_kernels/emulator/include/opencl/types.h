@@ -1,0 +1,303 @@
+// Metal's scalar and vector types on clang's C++ for OpenCL: address spaces, half and vectors are the language's own.
+#pragma once
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
+#pragma OPENCL EXTENSION __cl_clang_function_pointers : enable
+
+#define __METAL__ 1
+#define __METAL_VERSION__ 310
+#define __HAVE_BFLOAT__ 1
+#define __HAVE_SIMDGROUP_MATRIX__ 1
+
+#define device __global
+#define threadgroup __local
+#define constant __constant
+#ifdef TQ_LAX_THREAD  // references returned from member functions: `thread` as the generic space
+#define thread
+#else
+#define thread __private
+#endif
+#define kernel
+#define METAL_FUNC inline __attribute__((always_inline))
+#define METAL_CONST constant
+#define METAL_ALWAYS_INLINE inline __attribute__((always_inline))
+
+// Code of the prelude carries no debug lines: what is inlined takes the line of the author's call.
+#define TQ_FN inline __attribute__((nodebug, always_inline))
+#define TQ_COLD __attribute__((nodebug, noinline, no_sanitize("thread")))
+
+typedef unsigned char uchar;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+typedef unsigned long ulong;
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef short int16_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long int64_t;
+typedef unsigned long uint64_t;
+typedef unsigned long size_t;
+typedef long ptrdiff_t;
+typedef long intptr_t;
+typedef unsigned long uintptr_t;
+typedef __bf16 bfloat;
+
+#define NULL 0
+#define TQ_VECTOR_TYPES(T)                              \
+  typedef T T##2 __attribute__((ext_vector_type(2)));   \
+  typedef T T##3 __attribute__((ext_vector_type(3)));   \
+  typedef T T##4 __attribute__((ext_vector_type(4)));
+TQ_VECTOR_TYPES(char)
+TQ_VECTOR_TYPES(uchar)
+TQ_VECTOR_TYPES(short)
+TQ_VECTOR_TYPES(ushort)
+TQ_VECTOR_TYPES(int)
+TQ_VECTOR_TYPES(uint)
+TQ_VECTOR_TYPES(long)
+TQ_VECTOR_TYPES(ulong)
+TQ_VECTOR_TYPES(half)
+TQ_VECTOR_TYPES(float)
+TQ_VECTOR_TYPES(bfloat)
+// A comparison of float or int vectors yields int lanes here, so that is what Metal's bool vectors are.
+typedef int2 bool2;
+typedef int3 bool3;
+typedef int4 bool4;
+
+namespace metal {
+template <typename T, int N> struct __vec_of { typedef T type __attribute__((ext_vector_type(N))); };
+template <int N> struct __vec_of<bool, N> { typedef int type __attribute__((ext_vector_type(N))); };
+template <typename T, int N> using vec = T __attribute__((ext_vector_type(N)));
+
+typedef ::size_t size_t;
+typedef ::ptrdiff_t ptrdiff_t;
+
+// ---- type traits -------------------------------------------------------------------------------
+template <typename T, T V> struct integral_constant {
+  static constexpr __constant T value = V;
+  typedef T value_type;
+  constexpr operator T() const { return V; }
+};
+template <bool B> using bool_constant = integral_constant<bool, B>;
+typedef bool_constant<true> true_type;
+typedef bool_constant<false> false_type;
+template <bool B, typename T = void> struct enable_if {};
+template <typename T> struct enable_if<true, T> { typedef T type; };
+template <bool B, typename T = void> using enable_if_t = typename enable_if<B, T>::type;
+template <bool B, typename T, typename U> struct conditional { typedef T type; };
+template <typename T, typename U> struct conditional<false, T, U> { typedef U type; };
+template <bool B, typename T, typename U> using conditional_t = typename conditional<B, T, U>::type;
+template <typename T> struct remove_const { typedef T type; };
+template <typename T> struct remove_const<const T> { typedef T type; };
+template <typename T> struct remove_volatile { typedef T type; };
+template <typename T> struct remove_volatile<volatile T> { typedef T type; };
+template <typename T> struct remove_reference { typedef T type; };
+template <typename T> struct remove_reference<T&> { typedef T type; };
+template <typename T> struct __bare { typedef typename remove_const<T>::type type; };
+#define TQ_BARE(AS)                                                          \
+  template <typename T> struct __bare<AS T> { typedef T type; };             \
+  template <typename T> struct __bare<const AS T> { typedef T type; };       \
+  template <typename T> struct __bare<AS T&> { typedef T type; };            \
+  template <typename T> struct __bare<const AS T&> { typedef T type; };
+TQ_BARE(__global)
+TQ_BARE(__local)
+TQ_BARE(__constant)
+TQ_BARE(__private)
+TQ_BARE(__generic)
+template <typename T> struct remove_cv { typedef typename __bare<T>::type type; };
+template <typename T> struct decay { typedef typename __bare<T>::type type; };
+template <typename T> using remove_cv_t = typename remove_cv<T>::type;
+template <typename T> using remove_reference_t = typename remove_reference<T>::type;
+template <typename T> using remove_const_t = typename remove_const<T>::type;
+template <typename T> using decay_t = typename decay<T>::type;
+template <typename T, typename U> struct is_same : false_type {};
+template <typename T> struct is_same<T, T> : true_type {};
+template <typename T, typename U> static constexpr __constant bool is_same_v = is_same<T, U>::value;
+template <typename T> struct __is_float : false_type {};
+template <> struct __is_float<float> : true_type {};
+template <> struct __is_float<half> : true_type {};
+template <> struct __is_float<bfloat> : true_type {};
+template <typename T> struct is_floating_point : bool_constant<__is_float<typename __bare<T>::type>::value> {};
+template <typename T> struct is_integral : bool_constant<__is_integral(typename __bare<T>::type)> {};
+template <typename T> struct is_unsigned : bool_constant<__is_unsigned(typename __bare<T>::type)> {};
+template <typename T> struct is_arithmetic
+    : bool_constant<is_floating_point<T>::value || is_integral<T>::value> {};
+template <typename T> struct is_signed : bool_constant<is_arithmetic<T>::value && !is_unsigned<T>::value> {};
+template <typename T> struct is_enum : bool_constant<__is_enum(T)> {};
+template <typename T> struct is_pointer : false_type {};
+template <typename T> struct is_pointer<T*> : true_type {};
+template <typename F, typename T> struct is_convertible : bool_constant<__is_convertible(F, T)> {};
+template <typename B, typename D> struct is_base_of : bool_constant<__is_base_of(B, D)> {};
+#define TQ_TRAIT_V(NAME) \
+  template <typename T> static constexpr __constant bool NAME##_v = NAME<T>::value;
+TQ_TRAIT_V(is_floating_point)
+TQ_TRAIT_V(is_integral)
+TQ_TRAIT_V(is_unsigned)
+TQ_TRAIT_V(is_arithmetic)
+TQ_TRAIT_V(is_signed)
+TQ_TRAIT_V(is_pointer)
+TQ_TRAIT_V(is_enum)
+template <typename F, typename T>
+static constexpr __constant bool is_convertible_v = is_convertible<F, T>::value;
+template <typename T> struct make_unsigned { typedef T type; };
+template <> struct make_unsigned<char> { typedef uchar type; };
+template <> struct make_unsigned<signed char> { typedef uchar type; };
+template <> struct make_unsigned<short> { typedef ushort type; };
+template <> struct make_unsigned<int> { typedef uint type; };
+template <> struct make_unsigned<long> { typedef ulong type; };
+template <typename T> using make_unsigned_t = typename make_unsigned<T>::type;
+template <typename... T> using void_t = void;
+
+// Lanes and element type of a scalar or a vector.
+template <typename T> struct __shape { typedef T element; enum { lanes = 1 }; };
+template <typename T> struct __vector_shape;
+#define TQ_SHAPE(T, N) \
+  template <> struct __shape<T##N> { typedef T element; enum { lanes = N }; };
+#define TQ_SHAPES(T) TQ_SHAPE(T, 2) TQ_SHAPE(T, 3) TQ_SHAPE(T, 4)
+TQ_SHAPES(char)
+TQ_SHAPES(uchar)
+TQ_SHAPES(short)
+TQ_SHAPES(ushort)
+TQ_SHAPES(int)
+TQ_SHAPES(uint)
+TQ_SHAPES(long)
+TQ_SHAPES(ulong)
+TQ_SHAPES(half)
+TQ_SHAPES(float)
+TQ_SHAPES(bfloat)
+
+// ---- numeric limits ----------------------------------------------------------------------------
+template <typename T> struct numeric_limits;
+#define TQ_INT_LIMITS(T, MIN, MAX)                                                       \
+  template <> struct numeric_limits<T> {                                                 \
+    static constexpr __constant bool is_specialized = true;                              \
+    static constexpr __constant bool is_integer = true;                                  \
+    static constexpr __constant bool is_signed = (T)-1 < (T)0;                           \
+    static constexpr __constant int digits = sizeof(T) * 8 - ((T)-1 < (T)0);             \
+    static constexpr T min() { return MIN; }                                             \
+    static constexpr T max() { return MAX; }                                             \
+    static constexpr T lowest() { return MIN; }                                          \
+    static constexpr T infinity() { return 0; }                                          \
+    static constexpr T epsilon() { return 0; }                                           \
+  };
+TQ_INT_LIMITS(char, -128, 127)
+TQ_INT_LIMITS(signed char, -128, 127)
+TQ_INT_LIMITS(uchar, 0, 255)
+TQ_INT_LIMITS(short, -32768, 32767)
+TQ_INT_LIMITS(ushort, 0, 65535)
+TQ_INT_LIMITS(int, -2147483647 - 1, 2147483647)
+TQ_INT_LIMITS(uint, 0, 4294967295u)
+TQ_INT_LIMITS(long, -9223372036854775807l - 1, 9223372036854775807l)
+TQ_INT_LIMITS(ulong, 0, 18446744073709551615ul)
+#define TQ_FLOAT_LIMITS(T, BITS, MIN, MAX, EPS, DENORM, DIGITS)                          \
+  template <> struct numeric_limits<T> {                                                 \
+    static constexpr __constant bool is_specialized = true;                              \
+    static constexpr __constant bool is_integer = false;                                 \
+    static constexpr __constant bool is_signed = true;                                   \
+    static constexpr __constant bool has_infinity = true;                                \
+    static constexpr __constant int digits = DIGITS;                                     \
+    static constexpr T min() { return (T)(MIN); }                                        \
+    static constexpr T max() { return (T)(MAX); }                                        \
+    static constexpr T lowest() { return (T)(-(MAX)); }                                  \
+    static constexpr T infinity() { return (T)__builtin_inff(); }                        \
+    static constexpr T quiet_NaN() { return (T)__builtin_nanf(""); }                     \
+    static constexpr T signaling_NaN() { return (T)__builtin_nanf(""); }                 \
+    static constexpr T epsilon() { return (T)(EPS); }                                    \
+    static constexpr T denorm_min() { return (T)(DENORM); }                              \
+  };
+TQ_FLOAT_LIMITS(float, uint, 0x1p-126f, 0x1.fffffep127f, 0x1p-23f, 0x1p-149f, 24)
+TQ_FLOAT_LIMITS(half, ushort, 0x1p-14f, 65504.0f, 0x1p-10f, 0x1p-24f, 11)
+TQ_FLOAT_LIMITS(bfloat, ushort, 0x1p-126f, 0x1.fep127f, 0x1p-7f, 0x1p-133f, 8)
+
+template <typename T, size_t N> struct array {
+  T __elems[N];
+  constexpr T operator[](size_t i) const { return __elems[i]; }
+  constexpr T operator[](size_t i) const __constant { return __elems[i]; }
+  constexpr __private T& operator[](size_t i) __private { return __elems[i]; }
+  constexpr __local T& operator[](size_t i) __local { return __elems[i]; }
+  constexpr __global T& operator[](size_t i) __global { return __elems[i]; }
+  constexpr size_t size() const { return N; }
+};
+
+// ---- constructors: the rewriter turns `float4(a, b)` and `static_cast<T>(x)` into these --------
+template <typename T, typename U> struct __convert {
+  TQ_FN static constexpr T from(U x) { return (T)x; }
+};
+template <> struct __convert<bfloat, half> {
+  TQ_FN static constexpr bfloat from(half x) { return (bfloat)(float)x; }
+};
+template <> struct __convert<half, bfloat> {
+  TQ_FN static constexpr half from(bfloat x) { return (half)(float)x; }
+};
+
+template <typename T, typename U> TQ_FN void __fill(__private T& out, int at, U x) {
+  typedef typename __shape<T>::element E;
+  if constexpr (__shape<U>::lanes == 1) {
+    out[at] = __convert<E, U>::from(x);
+  } else {
+#pragma unroll
+    for (int i = 0; i < __shape<U>::lanes; ++i)
+      out[at + i] = __convert<E, typename __shape<U>::element>::from(x[i]);
+  }
+}
+template <typename T> TQ_FN void __fill_all(__private T&, int) {}
+template <typename T, typename U, typename... R>
+TQ_FN void __fill_all(__private T& out, int at, U x, R... rest) {
+  __fill(out, at, x);
+  __fill_all(out, at + __shape<U>::lanes, rest...);
+}
+template <typename... A> struct __lanes { enum { value = 0 }; };
+template <typename U, typename... R> struct __lanes<U, R...> {
+  enum { value = (int)__shape<U>::lanes + (int)__lanes<R...>::value };
+};
+template <typename T, typename... A> TQ_FN T __gather(A... a) {
+  T out;
+  __fill_all(out, 0, a...);
+  return out;
+}
+template <typename T> struct __make_vector {
+  TQ_FN static constexpr T make() { return (T)(0); }
+  template <typename U> TQ_FN static constexpr T make(U x) {
+    if constexpr (__shape<U>::lanes == 1) {
+      return (T)(__convert<typename __shape<T>::element, U>::from(x));
+    } else {
+      static_assert((int)__shape<U>::lanes == (int)__shape<T>::lanes,
+                    "a vector is made from a vector of another length");
+      return __gather<T>(x);
+    }
+  }
+  template <typename U, typename V, typename... R>
+  TQ_FN static constexpr T make(U x, V y, R... rest) {
+    static_assert((int)__lanes<U, V, R...>::value == (int)__shape<T>::lanes,
+                  "the arguments of a vector constructor have too few or too many components");
+    if constexpr ((int)__lanes<U, V, R...>::value == 2 + (int)sizeof...(R)) {
+      typedef typename __shape<T>::element E;
+      return T{__convert<E, U>::from(x), __convert<E, V>::from(y), __convert<E, R>::from(rest)...};
+    } else {
+      return __gather<T>(x, y, rest...);
+    }
+  }
+};
+}  // namespace metal
+
+// `T(args...)` for any T: vectors by their components, everything else by its own constructor.
+template <typename T, typename A> TQ_FN constexpr T __tq_make(A a) {
+  typedef typename metal::__bare<T>::type B;
+  if constexpr ((int)metal::__shape<B>::lanes > 1)
+    return metal::__make_vector<B>::make(a);
+  else if constexpr (metal::__is_float<B>::value)
+    return metal::__convert<B, A>::from(a);
+  else
+    return static_cast<B>(a);
+}
+template <typename T, typename A, typename... R>
+TQ_FN constexpr T __tq_make(A a, R... rest) {
+  typedef typename metal::__bare<T>::type B;
+  if constexpr ((int)metal::__shape<B>::lanes > 1)
+    return metal::__make_vector<B>::make(a, rest...);
+  else
+    return B(a, rest...);
+}
+template <typename T, typename U> TQ_FN constexpr T as_type(U x) { return __builtin_bit_cast(T, x); }
+// `sizeof` and `alignof` of a type that has no address space of its own.
+template <typename T> using __tq_id = T;

@@ -1,0 +1,251 @@
+"""A stand-in for mx.fast.metal_kernel: the same call, run on the CPU."""
+
+import ctypes
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from tqgen_kernels.emulator.build import kernel_library
+from tqgen_kernels.emulator.compiler import Compiler, find_compiler
+from tqgen_kernels.emulator.entry import template_arguments
+from tqgen_kernels.emulator.launch import Library, Memory, launch, load
+from tqgen_kernels.emulator.options import Options, current
+from tqgen_kernels.emulator.report import raise_faults
+from tqgen_kernels.emulator.signature import (
+    METAL_TYPES,
+    Dtype,
+    GeneratedKernel,
+    InputSpec,
+    TemplateValue,
+    metal_source,
+)
+
+MAX_THREADS = 1024  # of one threadgroup
+
+
+class MetalKernel:
+    """What `metal_kernel` returns: call it as MLX's own."""
+
+    def __init__(
+        self,
+        name: str,
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+        source: str,
+        header: str,
+        ensure_row_contiguous: bool,
+        atomic_outputs: bool,
+    ) -> None:
+        self.name = name
+        self.input_names = tuple(input_names)
+        self.output_names = tuple(output_names)
+        self.source = source
+        self.header = header
+        self.ensure_row_contiguous = ensure_row_contiguous
+        self.atomic_outputs = atomic_outputs
+        self._loaded: dict[object, tuple[GeneratedKernel, Library]] = {}
+
+    def __call__(
+        self,
+        *,
+        inputs: Sequence[Any],
+        output_shapes: Sequence[Sequence[int]],
+        output_dtypes: Sequence[mx.Dtype],
+        grid: Sequence[int],
+        threadgroup: Sequence[int],
+        template: Sequence[tuple[str, Any]] | None = None,
+        init_value: float | None = None,
+        verbose: bool = False,
+        stream: Any = None,
+    ) -> list[mx.array]:
+        """Runs the kernel at once and returns its outputs.
+
+        Raises:
+            ValueError: as MLX does, for arguments that do not fit.
+            MetalCompileError: the source does not compile.
+            MetalFault: the kernel did something wrong.
+        """
+        del stream
+        options = current()
+        compiler = find_compiler(options.compiler)
+        arrays = [value if isinstance(value, mx.array) else mx.array(value) for value in inputs]
+        if len(output_shapes) != len(self.output_names):
+            raise ValueError(
+                f"[metal_kernel] Expected `output_shapes` to have size {len(self.output_names)} "
+                f"but got size {len(output_shapes)}."
+            )
+        grid3, group3 = _sizes("grid", grid), _sizes("threadgroup", threadgroup)
+        if prod(group3) > MAX_THREADS:
+            raise ValueError(
+                f"[metal_kernel] A threadgroup of {tuple(threadgroup)} has {prod(group3)} threads; "
+                f"Metal allows {MAX_THREADS}."
+            )
+        views = [_view(array, self.ensure_row_contiguous) for array in arrays]
+        generated, library = self._prepare(
+            compiler, options, arrays, views, output_dtypes, tuple(template or ())
+        )
+        if verbose:
+            print(f"Generated source code for `{self.name}`:\n```\n{generated.text}\n```")  # noqa: T201
+        memory = self._input_memory(generated, views)
+        outputs = [
+            _output(shape, dtype) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)
+        ]
+        for out in outputs:
+            filled = None if init_value is None else _filled(out, init_value)
+            memory.append(Memory(filled, _bytes(out[0]), out[0].nbytes, 0, out[0].itemsize))
+        group3 = tuple(min(t, g) for t, g in zip(group3, grid3, strict=True))  # type: ignore[assignment]
+        if prod(grid3):
+            raw = launch(compiler, library, memory, grid3, group3, options)
+            if raw:
+                raise_faults(raw, self.name, generated, library, options)
+        return [_array(values, dtype) for values, dtype in outputs]
+
+    def _prepare(
+        self,
+        compiler: Compiler,
+        options: Options,
+        arrays: Sequence[mx.array],
+        views: Sequence[NDArray[Any]],
+        output_dtypes: Sequence[mx.Dtype],
+        template: tuple[tuple[str, Any], ...],
+    ) -> tuple[GeneratedKernel, Library]:
+        """Generated text and compiled library, from this object's memory if it was here before."""
+        specs = tuple((_name(a.dtype), a.ndim, a.size < 8) for a in arrays)
+        values = tuple((name, _template_value(value)) for name, value in template)
+        kinds = tuple(type(value) for _, value in values)
+        dtypes = tuple(_name(dtype) for dtype in output_dtypes)
+        checked = options.checks == "full"
+        key = (compiler, checked, specs, values, kinds, dtypes)
+        found = self._loaded.get(key)
+        if found is None:
+            inputs = [
+                InputSpec(_name(a.dtype), tuple(a.shape), tuple(s // v.itemsize for s in v.strides))
+                for a, v in zip(arrays, views, strict=True)
+            ]
+            generated = metal_source(
+                self.name, self.input_names, self.output_names, self.source, self.header,
+                self.atomic_outputs, inputs, dtypes, values,
+            )  # fmt: skip
+            arguments = template_arguments([_metal_text(value) for _, value in values])
+            path = kernel_library(compiler, self.name, generated, arguments, checked=checked)
+            found = self._loaded[key] = generated, load(compiler, path)
+        return found
+
+    def _input_memory(
+        self, generated: GeneratedKernel, views: Sequence[NDArray[Any]]
+    ) -> list[Memory]:
+        """Buffers in the order of their indices, outputs left out."""
+        by_name = dict(zip(self.input_names, views, strict=True))
+        memory = []
+        source: NDArray[Any] | None = None
+        for parameter in generated.parameters:
+            if parameter.kind == "input":
+                source = by_name[parameter.name]
+                memory.append(_extent(source))
+                continue
+            if source is None or parameter.kind in ("output", "attribute"):
+                continue
+            if parameter.kind == "shape":
+                extra = np.array(source.shape, np.int32)
+            elif parameter.kind == "strides":
+                extra = np.array([s // source.itemsize for s in source.strides], np.int64)
+            else:
+                extra = np.array([source.ndim], np.int32)
+            memory.append(Memory(_bytes(extra), None, extra.nbytes, 0, extra.itemsize))
+        return memory
+
+
+def metal_kernel(
+    name: str,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    source: str,
+    header: str = "",
+    ensure_row_contiguous: bool = True,
+    atomic_outputs: bool = False,
+    **compile_options: Any,
+) -> MetalKernel:
+    """A kernel from Metal source, as mx.fast.metal_kernel makes it, to be run on the CPU.
+
+    Options that only steer Apple's compiler (`compile_options`) are accepted and change nothing.
+    """
+    if not output_names:
+        raise ValueError("[metal_kernel] Must specify at least one output.")
+    unknown = set(compile_options) - {"compile_options"}
+    if unknown:
+        raise TypeError(f"metal_kernel() got unexpected arguments: {', '.join(sorted(unknown))}")
+    return MetalKernel(
+        name, input_names, output_names, source, header, ensure_row_contiguous, atomic_outputs
+    )
+
+
+def _sizes(what: str, given: Sequence[int]) -> tuple[int, int, int]:
+    if not 1 <= len(given) <= 3:
+        raise ValueError(f"[metal_kernel] {what} has {len(given)} sizes; give 1 to 3.")
+    sizes = (*(int(n) for n in given), 1, 1)[:3]
+    least = 0 if what == "grid" else 1
+    if any(not least <= n < 2**32 for n in sizes):
+        raise ValueError(
+            f"[metal_kernel] {what}={tuple(given)}: sizes go from {least} to 2**32 - 1."
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _name(dtype: mx.Dtype) -> str:
+    return str(dtype).removeprefix("mlx.core.")
+
+
+def _template_value(value: Any) -> TemplateValue:
+    if isinstance(value, mx.Dtype):
+        return Dtype(_name(value))
+    if isinstance(value, bool | int):
+        return value
+    raise ValueError(
+        f"[metal_kernel] Invalid template argument {value!r}. "
+        "Must be `mlx.core.Dtype`, `int` or `bool`."
+    )
+
+
+def _metal_text(value: TemplateValue) -> str:
+    return METAL_TYPES[value.name] if isinstance(value, Dtype) else str(int(value))
+
+
+def _view(array: mx.array, row_contiguous: bool) -> NDArray[Any]:
+    """The array's own memory; numpy has no bfloat16, so that comes as uint16."""
+    plain = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
+    view: NDArray[Any] = np.asarray(plain)
+    return np.ascontiguousarray(view).reshape(view.shape) if row_contiguous else view
+
+
+def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return values.reshape(-1).view(np.uint8)
+
+
+def _extent(view: NDArray[Any]) -> Memory:
+    """Everything between the lowest and the highest element of a strided array."""
+    if view.flags.c_contiguous:
+        return Memory(_bytes(view), None, view.nbytes, 0, view.itemsize)
+    low, high = np.lib.array_utils.byte_bounds(view)
+    start = view.__array_interface__["data"][0]
+    data = np.frombuffer(ctypes.string_at(low, high - low), np.uint8)
+    return Memory(data, None, high - low, start - low, view.itemsize)
+
+
+def _output(shape: Sequence[int], dtype: mx.Dtype) -> tuple[NDArray[Any], mx.Dtype]:
+    kind = "uint16" if dtype == mx.bfloat16 else {"bool": "bool"}.get(_name(dtype), _name(dtype))
+    return np.empty(tuple(shape), kind), dtype
+
+
+def _filled(output: tuple[NDArray[Any], mx.Dtype], value: float) -> NDArray[np.uint8]:
+    values, dtype = output
+    one = _view(mx.array(value, dtype=dtype).reshape(1), True)
+    return _bytes(np.full(values.shape, one[0], values.dtype))
+
+
+def _array(values: NDArray[Any], dtype: mx.Dtype) -> mx.array:
+    array = mx.array(values)
+    return array.view(mx.bfloat16) if dtype == mx.bfloat16 else array

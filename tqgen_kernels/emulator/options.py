@@ -1,0 +1,68 @@
+"""How kernels run: what is checked, in which order threads go, when to give up."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Literal
+
+CHECKS = ("full", "fast")
+ORDERS = ("ascending", "descending", "random")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`checks`: "full" reports every kind of fault, "fast" those that cost nothing.
+    `order`: of threads and threadgroups. `strict`: raise for soft findings, too.
+    `timeout`: seconds for one launch, None for no limit. `compiler`: a path, else the first found.
+    """
+
+    checks: Literal["full", "fast"] = "fast"
+    order: Literal["ascending", "descending", "random"] = "ascending"
+    seed: int = 0
+    strict: bool = False
+    timeout: float | None = 60.0
+    compiler: str | None = None
+
+
+_current: ContextVar[Options] = ContextVar("emulator_options", default=Options())  # noqa: B039
+
+
+def current() -> Options:
+    return _current.get()
+
+
+@contextmanager
+def options(
+    *,
+    checks: Literal["full", "fast"] | None = None,
+    order: Literal["ascending", "descending", "random"] | None = None,
+    seed: int | None = None,
+    strict: bool | None = None,
+    timeout: float | None = None,
+    compiler: str | None = None,
+) -> Iterator[Options]:
+    """Sets options for the kernels that run inside the block; what is not given stays.
+
+    Raises:
+        ValueError: for an unknown value; the message lists the known ones.
+    """
+    given = {
+        "checks": checks,
+        "order": order,
+        "seed": seed,
+        "strict": strict,
+        "timeout": timeout,
+        "compiler": compiler,
+    }
+    for name, value, allowed in (("checks", checks, CHECKS), ("order", order, ORDERS)):
+        if value is not None and value not in allowed:
+            raise ValueError(f"{name}={value!r}: known are {', '.join(map(repr, allowed))}")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout={timeout!r}: give seconds above 0")
+    changed = replace(current(), **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    token = _current.set(changed)
+    try:
+        yield changed
+    finally:
+        _current.reset(token)

@@ -1,0 +1,137 @@
+// The runtime's own view of a launch. One launch runs at a time; its state is global.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../include/abi.h"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+enum { max_threads = 1024, max_simdgroups = 32, max_slots = 64, threadgroup_slot = 63 };
+enum { stack_bytes = 128 << 10, page_bytes = 16 << 10 };
+
+// ---- what Python passes in; mirrored in launch.py ----------------------------------------------
+struct Buffer {
+  const void* data;    // first contents, or null: the memory is uninitialised
+  void* results;       // where the contents go at the end, or null
+  uint64_t bytes;      // of the whole extent
+  uint64_t offset;     // of element 0 from the first byte
+  uint32_t element;    // bytes of one element
+  uint32_t writable;
+};
+struct Launch {
+  void (*entry)(void* const* buffers);  // one thread
+  void (*range)(void* const* buffers);  // every thread of a threadgroup, if none ever waits
+  const Buffer* buffers;
+  uint64_t text_begin, text_end;        // of the kernel's machine code
+  double timeout;                       // seconds, 0: none
+  uint32_t n_buffers;
+  uint32_t grid[3];
+  uint32_t group[3];
+  uint32_t checked;                     // the kernel reports its accesses
+  uint32_t order;                       // see Order
+  uint32_t seed;
+};
+enum Order { ascending = 0, descending = 1, random_order = 2 };
+
+// ---- findings; mirrored in faults.py ------------------------------------------------------------
+enum Kind {
+  out_of_bounds = 0,
+  race = 1,
+  uninitialised_read = 2,
+  barrier_divergence = 3,
+  inactive_lane = 4,
+  misaligned = 5,
+  division_by_zero = 6,
+  shift_out_of_range = 7,
+  float_to_int_range = 8,
+  hang = 9,
+  threadgroup_memory_limit = 10,
+  write_to_input = 11,
+  stack_overflow = 12,
+  unwritten_output = 13,
+  simd_divergence = 14,
+  wild_access = 15,
+  crash = 16,
+};
+enum Detail {
+  none = 0,
+  is_write = 1,         // the access was a write
+  across_groups = 2,    // the other thread is of another threadgroup
+  same_value = 4,       // both wrote the same
+  lockstep = 8,         // ordered only because SIMD-group lanes run together
+  wrong_flag = 16,      // a barrier lies between, with flags for other memory
+  other_write = 32,     // the other access was a write
+  threads_ended = 64,   // barrier: some threads had already returned
+  other_barrier = 128,  // barrier: some threads wait at another
+};
+enum Space { no_space = 0, device_space = 1, threadgroup_space = 2, thread_space = 3 };
+
+struct Finding {
+  uint32_t kind, detail, soft, space;
+  uint64_t pc;         // where, if `line` is 0
+  uint64_t other_pc;
+  uint32_t line, other_line;
+  const char* file;    // where `line` is, if known
+  int64_t index;       // element, or the offending value
+  int64_t slot;        // buffer or threadgroup variable, -1: neither
+  uint32_t thread[3], group[3];
+  uint32_t other_thread, other_group;
+  uint64_t extent;     // elements or bytes that there are
+  uint64_t count;      // times it was seen
+};
+enum { max_findings = 64 };
+
+// ---- the running launch -------------------------------------------------------------------------
+extern Launch launch;
+extern uint32_t group_index;  // of the running threadgroup, in launch order
+extern bool running;          // kernel code is on the processor
+extern bool stopped;          // after a fault that the kernel cannot go on from
+
+Finding* report(Kind kind, uint64_t pc, uint32_t line, uint32_t site);
+[[noreturn]] void stop_launch();
+
+// ---- memory -------------------------------------------------------------------------------------
+struct Slot {
+  char* start;
+  uint64_t bytes;
+  int64_t origin;  // offset of element 0
+  uint32_t element;
+  uint32_t writable;
+  uint32_t initialised;
+};
+extern char* region;
+extern const uint64_t region_bytes;
+enum { slot_shift = 35 };
+extern Slot slots[max_slots];
+extern void* buffer_pointers[max_slots];
+
+bool reserve_memory();
+bool place_buffers();
+void collect_results();
+void reset_threadgroup_variables();
+struct Variable {
+  char* start;
+  uint64_t bytes;
+  uint32_t align, declaration, line;
+};
+const Variable* variable_at(uint64_t offset);
+extern uint32_t n_variables;
+extern Variable variables[64];
+
+// ---- order of accesses (shadow memory) ----------------------------------------------------------
+void shadow_begin_launch();
+void shadow_begin_group();
+void shadow_barrier(uint32_t flags);
+void shadow_simd_step(uint32_t simd);
+void shadow_simd_barrier(uint32_t simd, uint32_t flags);
+void shadow_end_launch();
+void shadow_settle();
+extern bool need_finer_cells;
+
+// ---- execution ----------------------------------------------------------------------------------
+void run_groups();
+bool on_stack_guard(uint64_t address);
+void describe_thread(uint32_t thread, uint32_t out[3]);
+bool watch_signals();
+void unwatch_signals();

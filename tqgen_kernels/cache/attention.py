@@ -13,7 +13,7 @@ import mlx.core as mx
 from tqgen_kernels.cache.handles import Handle
 from tqgen_kernels.operations import MAX_Q_LEN
 
-_plain = mx.fast.scaled_dot_product_attention
+plain_attention = mx.fast.scaled_dot_product_attention
 
 
 class Attendable(Protocol):
@@ -47,7 +47,7 @@ def scaled_dot_product_attention(
             out = cache.attend(q, scale, mask)
             if out is not None:
                 return out
-    return _plain(q, k, v, scale=scale, mask=mask, sinks=sinks, **options)
+    return plain_attention(q, k, v, scale=scale, mask=mask, sinks=sinks, **options)
 
 
 def apply_patch() -> None:
@@ -58,4 +58,4 @@ def apply_patch() -> None:
 def remove_patch() -> None:
     """Put MLX's own function back. Compressed caches go on working, by dequantised content."""
     if mx.fast.scaled_dot_product_attention is scaled_dot_product_attention:
-        mx.fast.scaled_dot_product_attention = _plain
+        mx.fast.scaled_dot_product_attention = plain_attention

@@ -1,39 +1,71 @@
-"""Arrays that a model takes for keys and values, and that know the store they came from.
-
-A Handle is an mx.array whose lazy content is the dequantised tensor: whatever a model does with it
-is right. Attention that recognises it reads the packed store, and the content is never computed.
-"""
+"""Arrays that a model takes for keys and values, and that know the store they came from."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import mlx.core as mx
 
 if TYPE_CHECKING:
     from tqgen_kernels.cache.attention import Attendable
+    from tqgen_kernels.cache.store import Side
 
 
 class Handle(mx.array):
-    """Refers to the cache, not to its arrays: those must be free to be updated in place."""
+    """An mx.array whose lazy content is the dequantised tensor: whatever a model does with it is
+    right. Attention that recognises it reads the packed store, and the content is never computed.
+
+    It refers to the cache, not to the cache's arrays: those must be free to be updated in place.
+    """
 
     cache: Attendable
     side: Literal["key", "value"]
     version: int
 
-    @classmethod
-    def of(
-        cls, content: mx.array, cache: Attendable, side: Literal["key", "value"], version: int
-    ) -> Handle:
-        handle = cls(content)
-        handle.cache, handle.side, handle.version = cache, side, version
-        return handle
+
+def handles(cache: Attendable, keys: mx.array, values: mx.array) -> tuple[Handle, Handle]:
+    """Handles on the present version of a cache, with these contents."""
+    k, v = Handle(keys), Handle(values)
+    k.cache = v.cache = cache
+    k.version = v.version = cache.version
+    k.side, v.side = "key", "value"
+    return k, v
 
 
 class CausalMask(mx.array):
     """A boolean mask that a batch cache made: causal and left padding, nothing else.
 
-    `rows` names the rows and the length that it was made for.
+    `rows`: what it was made for. An operation on it gives a plain array.
     """
 
     rows: tuple[int, ...]
+
+
+class StoredArrays(list[mx.array]):
+    """The stored arrays of a side; shape, dtype and slices are those of the tokens they stand for.
+
+    mlx-lm's pipeline-parallel models pass the `keys` of a cache to mx.depends and set the result;
+    code written for KVCache slices them.
+    """
+
+    def __init__(self, side: Side) -> None:
+        super().__init__(side.arrays)
+        self._side = side
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        batch, heads, _, dim = self._side.exact.shape
+        return batch, heads, self._side.tokens, dim
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self._side.exact.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, tuple) or index is Ellipsis:
+            return self._side.contents()[index]
+        return super().__getitem__(index)

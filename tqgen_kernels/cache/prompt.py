@@ -6,6 +6,9 @@ from typing import Any
 
 from mlx_lm.models import cache as mlx_caches
 
+from tqgen_kernels.cache.batch import BatchTurboQuantKVCache
+from tqgen_kernels.cache.batch_rotating import BatchRotatingTurboQuantKVCache
+from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
 from tqgen_kernels.quant.scheme import Scheme
 
@@ -15,7 +18,12 @@ _INDEXED = ("deepseek_v32", "glm_moe_dsa", "minimax_m3_vl", "minimax_m3")
 
 def register() -> None:
     """Make mlx-lm's load_prompt_cache and CacheList find these classes by name."""
-    for cls in (TurboQuantKVCache,):
+    for cls in (
+        TurboQuantKVCache,
+        RotatingTurboQuantKVCache,
+        BatchTurboQuantKVCache,
+        BatchRotatingTurboQuantKVCache,
+    ):
         setattr(mlx_caches, cls.__name__, cls)
 
 
@@ -30,13 +38,21 @@ def make_prompt_cache(
 ) -> list[Any]:
     """A prompt cache for `model`, with every plain KVCache in it compressed.
 
-    The scheme is named as in TurboQuantKVCache. Layers that keep something else (a sliding window,
-    the state of a recurrent layer, chunks, an index) stay as the model makes them, as does a side
-    whose head_dim has no rotation. Raises ValueError for a model without a layer to compress.
+    The scheme is named as in TurboQuantKVCache. max_kv_size: keep that many tokens, the first 4
+    among them, in a model that does not say itself what caches it needs (mlx-lm's rule).
+
+    Layers that keep something else (a sliding window, the state of a recurrent layer, chunks, an
+    index) stay as the model makes them, as does a side whose head_dim has no rotation. Raises
+    ValueError for a model without a layer to compress.
     """
     chosen = Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
     plain = mlx_caches.make_prompt_cache(model, max_kv_size)
     kind = str(getattr(model, "model_type", ""))
+    if max_kv_size is not None and not hasattr(model, "make_cache"):
+        return [
+            RotatingTurboQuantKVCache(w.max_size, w.keep, scheme=chosen, any_dim=True)
+            for w in plain
+        ]
     made = [_compressed(layer, chosen, kind) for layer in plain]
     if all(new is old for new, old in zip(made, plain, strict=True)):
         kinds = ", ".join(sorted({type(layer).__name__ for layer in plain})) or "none"

@@ -13,7 +13,7 @@ file may be damaged, foreign or hostile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -35,29 +35,32 @@ class StateError(ValueError):
 
 
 class State(tuple[Any, ...]):
-    """A tuple that holds a store's running arrays and reads as its canonical state.
+    """A tuple that holds the running arrays of stores and reads as their canonical state.
 
     mlx-lm evaluates the state after every prompt chunk, and saves it once. MLX evaluates what the
-    tuple holds; whoever iterates over it, as saving does, gets the canonical form, made then.
+    tuple holds; whoever iterates over it, as saving does, gets the canonical form, made then by
+    `canonical`.
     """
 
-    _store: Store
-    _more: tuple[int, ...]
+    _canonical: Callable[[], tuple[Any, ...]]
 
-    def __new__(cls, store: Store, *more: int) -> State:
-        store.settle()
-        state = super().__new__(cls, [a for side in store.sides() for a in side.arrays])
-        state._store, state._more = store, more
+    def __new__(cls, stores: Iterable[Store], canonical: Callable[[], tuple[Any, ...]]) -> State:
+        arrays = []
+        for store in stores:
+            store.settle()
+            arrays += [array for side in store.sides() for array in side.arrays]
+        state = super().__new__(cls, arrays)
+        state._canonical = canonical
         return state
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(write(self._store) + self._more)
+        return iter(self._canonical())
 
     def __getitem__(self, index: Any) -> Any:
-        return (write(self._store) + self._more)[index]
+        return self._canonical()[index]
 
     def __len__(self) -> int:
-        return FIELDS + len(self._more)
+        return len(self._canonical())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return tuple, (list(self),)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import create_attention_mask
+from mlx_lm.models.cache import KVCache, create_attention_mask
 
-from tqgen_kernels.cache import state as states
-from tqgen_kernels.cache.handles import Handle
+from tqgen_kernels.cache.handles import StoredArrays, handles
+from tqgen_kernels.cache.state import State, read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.operations import attend
 from tqgen_kernels.quant.scheme import Scheme
@@ -49,18 +50,20 @@ class TurboQuantKVCache:
     def scheme(self) -> Scheme:
         return self.store.scheme
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Append keys (B, H, L, D) and values (B, H, L, Dv); returns handles on all tokens."""
+    def append(self, keys: mx.array, values: mx.array) -> None:
+        """Add keys (B, H, L, D) and values (B, H, L, Dv)."""
         self.store.append(keys, values)
         self.offset += keys.shape[2]
         self.version += 1
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append keys (B, H, L, D) and values (B, H, L, Dv); returns handles on all tokens."""
+        self.append(keys, values)
         return self.keys_and_values()
 
     def keys_and_values(self) -> tuple[mx.array, mx.array]:
         """Handles on all tokens: keys (B, H, offset, D) and values (B, H, offset, Dv)."""
-        keys, values = self.store.contents()
-        version = self.version
-        return Handle.of(keys, self, "key", version), Handle.of(values, self, "value", version)
+        return handles(self, *self.store.contents())
 
     def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
         """Attention of the newest q.shape[2] tokens, if the packed store can answer."""
@@ -70,10 +73,11 @@ class TurboQuantKVCache:
         return None if packed is None else attend(q, packed, scale=scale)
 
     @property
-    def keys(self) -> list[mx.array] | None:
+    def keys(self) -> StoredArrays | None:
         """The stored arrays of the keys, None while empty. Pipeline-parallel models set it to the
         same arrays made to depend on a message."""
-        return None if self.store.keys is None else self.store.keys.arrays
+        side = self.store.keys
+        return None if side is None else StoredArrays(side)
 
     @keys.setter
     def keys(self, arrays: list[mx.array]) -> None:
@@ -82,18 +86,19 @@ class TurboQuantKVCache:
         self.store.keys.arrays = arrays
 
     @property
-    def values(self) -> list[mx.array] | None:
+    def values(self) -> StoredArrays | None:
         """The stored arrays of the values, None while empty."""
-        return None if self.store.values is None else self.store.values.arrays
+        side = self.store.values
+        return None if side is None else StoredArrays(side)
 
     @property
     def state(self) -> tuple[Any, ...]:
         """What a prompt-cache file stores: `cache/state.py` says what it holds."""
-        return states.State(self.store)
+        return State([self.store], lambda: write(self.store))
 
     @state.setter
     def state(self, value: Any) -> None:
-        store, _ = states.read(value)
+        store, _ = read(value)
         self._hold(store)
 
     @classmethod
@@ -102,6 +107,39 @@ class TurboQuantKVCache:
         cache = cls.__new__(cls)
         cache.state = state
         return cache
+
+    @classmethod
+    def from_kv_cache(
+        cls,
+        cache: KVCache,
+        bits: int | None = None,
+        *,
+        key_bits: int | None = None,
+        value_bits: int | None = None,
+        scheme: Scheme | str | None = None,
+    ) -> TurboQuantKVCache:
+        """What mlx-lm's KVCache holds, compressed: say after a prompt was processed in fp16."""
+        made = cls(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+        if cache.keys is not None and cache.offset:
+            plain: Any = cache
+            made.append(*plain.keys_and_values())
+            made.store.settle()
+        return made
+
+    def to_kv_cache(self) -> KVCache:
+        """An mlx-lm KVCache with the same tokens, dequantised to the model's dtype."""
+        plain: Any = KVCache
+        cache = plain()
+        if self.offset:
+            cache.update_and_fetch(*self.store.contents())
+        return cache  # type: ignore[no-any-return]
+
+    @classmethod
+    def merge(cls, caches: Sequence[TurboQuantKVCache]) -> Any:
+        """A BatchTurboQuantKVCache with a row for each of these."""
+        from tqgen_kernels.cache.batch import BatchTurboQuantKVCache
+
+        return BatchTurboQuantKVCache.merge(caches)
 
     def is_trimmable(self) -> bool:
         return True

@@ -1,0 +1,278 @@
+"""BatchTurboQuantKVCache: several sequences in one layer, each in a store of its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.base import create_causal_mask
+
+from tqgen_kernels.cache.attention import plain_attention
+from tqgen_kernels.cache.handles import CausalMask, handles
+from tqgen_kernels.cache.state import State, StateError, check_int
+from tqgen_kernels.cache.turboquant import TurboQuantKVCache
+from tqgen_kernels.quant.scheme import Scheme
+
+
+class BatchTurboQuantKVCache:
+    """What mlx-lm's BatchKVCache does, with a TurboQuantKVCache a row.
+
+    A row packs, trims and attends just as it would alone, so that a batch gives each sequence its
+    own result; padding is never stored. Keys and values that models see are (B, H, width, D), each
+    row's tokens behind its left padding, as BatchKVCache has them.
+
+    left_padding: tokens at the start of each row of the input that are padding. The scheme is named
+    as in TurboQuantKVCache.
+    """
+
+    row_class: type[TurboQuantKVCache] = TurboQuantKVCache
+
+    def __init__(
+        self,
+        left_padding: Sequence[int],
+        bits: int | None = None,
+        *,
+        key_bits: int | None = None,
+        value_bits: int | None = None,
+        scheme: Scheme | str | None = None,
+    ) -> None:
+        chosen = Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+        self._hold([TurboQuantKVCache(scheme=chosen) for _ in left_padding], 0)
+        self._pad_left(left_padding)
+
+    def _hold(self, rows: list[TurboQuantKVCache], width: int) -> None:
+        self.rows = rows
+        self.width = width  # tokens of a row with its padding
+        self.version = 0
+        self._coming = [0] * len(rows)  # left padding that the input still brings
+        self._garbage = [0] * len(rows)  # right padding that the input has brought
+        self._lengths: list[int] | None = None  # tokens before the right padding begins
+        self._moved()
+
+    def _moved(self) -> None:
+        """Positions have changed. A new array each time: models may still hold the last one."""
+        self.version += 1
+        pads = zip(self.rows, self._garbage, self._coming, strict=True)
+        self._offsets = [row.offset + garbage - coming for row, garbage, coming in pads]
+        self.offset = mx.array(self._offsets, mx.int32)
+
+    def _pad_left(self, padding: Iterable[int]) -> None:
+        pads = zip(self._coming, padding, strict=True)
+        self._coming = [coming + int(more) for coming, more in pads]
+        self._moved()
+
+    @property
+    def left_padding(self) -> mx.array:
+        """Padding tokens before each row, (B,) int32."""
+        return mx.array([self.width - offset for offset in self._offsets], mx.int32)
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append keys (B, H, L, D) and values (B, H, L, Dv), padding left out."""
+        if keys.shape[0] != len(self.rows):
+            raise ValueError(f"This cache has {len(self.rows)} rows, and got {keys.shape[0]}.")
+        length = keys.shape[2]
+        for i, row in enumerate(self.rows):
+            start = min(self._coming[i], length)
+            stop = length if self._lengths is None else min(start + self._lengths[i], length)
+            self._coming[i] -= start
+            if self._lengths is not None:
+                self._lengths[i] -= stop - start
+            if start < stop:
+                new = (i, slice(None), slice(start, stop))
+                row.append(keys[new][None], values[new][None])
+            self._garbage[i] += length - stop
+        self.width += length
+        self._no_tokens = keys[:1, :, :0], values[:1, :, :0]
+        self._moved()
+        return self.keys_and_values()
+
+    def keys_and_values(self) -> tuple[mx.array, mx.array]:
+        """Handles on keys (B, H, width, D) and values (B, H, width, Dv), padding zero."""
+        width = self._seen_width()
+        rows = [self._row_contents(i, width) for i in range(len(self.rows))]
+        keys, values = (mx.concatenate([row[side] for row in rows], axis=0) for side in (0, 1))
+        return handles(self, keys, values)
+
+    def _seen_width(self) -> int:
+        return self.width
+
+    def _row_contents(self, i: int, width: int) -> list[mx.array]:
+        row = self.rows[i]
+        sides = self._nothing() if row.empty() else row.store.contents()
+        held = sides[0].shape[2]
+        right = min(self._garbage[i], width - held)
+        pads = [(0, 0), (0, 0), (width - held - right, right), (0, 0)]
+        padded = pads[2] != (0, 0)
+        return [mx.pad(side, pads) if padded else side for side in sides]
+
+    def _nothing(self) -> tuple[mx.array, mx.array]:
+        """Keys and values of no tokens, of the shapes and dtype that other rows have."""
+        known = next((row.store.contents() for row in self.rows if not row.empty()), None)
+        if known is None:
+            return self._no_tokens
+        return known[0][:, :, :0], known[1][:, :, :0]
+
+    def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
+        """Attention of the newest q.shape[2] tokens, row by row, under this cache's own mask."""
+        if isinstance(mask, mx.array):
+            ours = type(mask) is CausalMask and mask.rows == (self.width, *self._offsets)
+        else:
+            ours = mask == "causal" or q.shape[2] == 1
+            ours = ours and all(offset == self.width for offset in self._offsets)
+        if not ours or any(self._garbage) or any(self._coming):
+            return None
+        if not any(row.store.packed() for row in self.rows) or any(r.empty() for r in self.rows):
+            return None
+        out = [self._attend_row(row, q[i : i + 1], scale) for i, row in enumerate(self.rows)]
+        return mx.concatenate(out, axis=0)
+
+    def _attend_row(self, row: TurboQuantKVCache, q: mx.array, scale: float) -> mx.array:
+        mask = None if q.shape[2] == 1 else "causal"
+        out = row.attend(q, scale, mask)
+        if out is None:
+            out = plain_attention(q, *row.store.contents(), scale=scale, mask=mask)
+        return out
+
+    def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> Any:
+        """The boolean mask (B, 1, N, width + N) of the next N tokens: causal and left padding."""
+        padding = self.left_padding
+        mask = create_causal_mask(N, self.width, window_size=window_size, left_padding=padding)
+        return mask if window_size is not None else self.causal_mask(mask, N)
+
+    def causal_mask(self, mask: mx.array, N: int) -> CausalMask:
+        """The mask, marked as causal and nothing else for the next N tokens of this batch."""
+        marked = CausalMask(mask)
+        marked.rows = (self.width + N, *(offset + N for offset in self._offsets))
+        return marked
+
+    def prepare(
+        self,
+        *,
+        left_padding: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+        right_padding: Sequence[int] | None = None,
+    ) -> None:
+        """Say what of the coming input is padding. Raises ValueError as mlx-lm's does."""
+        if left_padding is not None:
+            if not self.empty():
+                raise ValueError(
+                    f"Left padding can only be added to an empty {type(self).__name__}"
+                )
+            self._pad_left(left_padding)
+        if right_padding is not None and max(right_padding) > 0:
+            if lengths is None:
+                raise ValueError("Give lengths= with right_padding=: the tokens of each row.")
+            self._lengths = [int(length) for length in lengths]
+
+    def finalize(self) -> None:
+        """The right-padded input is through: what it padded becomes left padding."""
+        self._lengths = None
+        self._garbage = [0] * len(self.rows)
+        self._moved()
+
+    def filter(self, batch_indices: Any) -> None:
+        """Keep the rows of these indices, in their order."""
+        kept = [int(i) for i in batch_indices]
+        self.rows = [self.rows[i] for i in kept]
+        self._coming = [self._coming[i] for i in kept]
+        self._garbage = [self._garbage[i] for i in kept]
+        if self._lengths is not None:
+            self._lengths = [self._lengths[i] for i in kept]
+        self._moved()
+        self._close_up()
+
+    def _close_up(self) -> None:
+        """Leave out padding that all rows have."""
+        self.width -= max(min((self.width - o for o in self._offsets), default=0), 0)
+
+    def extend(self, other: BatchTurboQuantKVCache) -> None:
+        """Take over the rows of another batch, after this one's own."""
+        self.rows = self.rows + other.rows
+        self._coming = self._coming + other._coming
+        self._garbage = self._garbage + other._garbage
+        self.width = max(self.width, other.width)
+        self._moved()
+
+    def extract(self, idx: int) -> TurboQuantKVCache:
+        """Row idx as a cache of its own."""
+        row = copy.deepcopy(self.rows[idx])
+        row.store.settle()
+        return row
+
+    @classmethod
+    def merge(cls, caches: Sequence[TurboQuantKVCache]) -> BatchTurboQuantKVCache:
+        """A batch with a row for each cache. Their arrays are shared until either is written."""
+        batch = cls.__new__(cls)
+        rows = [copy.deepcopy(cache) for cache in caches]
+        batch._hold(rows, max((row.offset for row in rows), default=0))
+        return batch
+
+    @property
+    def keys(self) -> list[mx.array] | None:
+        """The stored arrays of the keys of all rows, None while empty."""
+        stored = [array for row in self.rows for array in row.keys or ()]
+        return stored or None
+
+    @keys.setter
+    def keys(self, arrays: list[mx.array]) -> None:
+        left = list(arrays)
+        for row in self.rows:
+            count = len(row.keys or ())
+            if count:
+                row.keys, left = left[:count], left[count:]
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """The rows' states, and what is padding."""
+        return State([row.store for row in self.rows], self._canonical)
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        if not isinstance(value, Sequence) or len(value) != 3:
+            raise StateError(f"This is not the state of a {type(self).__name__}.")
+        states, width, padding = value
+        rows = [self.row_class.from_state(state) for state in states]
+        if not isinstance(padding, mx.array) or padding.shape != (2, len(rows)):
+            raise StateError("The stored batch is damaged: its padding does not fit its rows.")
+        self._hold(rows, check_int("width", width, 0, 2**30))
+        table: Any = padding.tolist()
+        self._coming, self._garbage = table
+        self._moved()
+
+    @classmethod
+    def from_state(cls, state: Any, meta_state: Any = None) -> BatchTurboQuantKVCache:
+        """A batch from its `state`. Raises ValueError that says what is wrong with it."""
+        cache = cls.__new__(cls)
+        cache.state = state
+        return cache
+
+    def _canonical(self) -> tuple[Any, ...]:
+        padding = mx.array([self._coming, self._garbage], mx.int32)
+        return [tuple(row.state) for row in self.rows], self.width, padding
+
+    def is_trimmable(self) -> bool:
+        return True
+
+    def trim(self, n: int) -> int:
+        """Forget the newest n tokens of every row, padding included; returns how many."""
+        n = min(n, self.width)
+        for i, row in enumerate(self.rows):
+            padding = min(self._garbage[i], n)
+            self._garbage[i] -= padding
+            row.trim(n - padding)
+        self.width -= n
+        self._moved()
+        return n
+
+    def size(self) -> int:
+        return self.width
+
+    def empty(self) -> bool:
+        return all(row.empty() for row in self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Everything that is allocated by all rows."""
+        return sum(row.nbytes for row in self.rows)

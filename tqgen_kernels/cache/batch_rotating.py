@@ -1,0 +1,74 @@
+"""BatchRotatingTurboQuantKVCache: several sequences under a sliding window in one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.base import create_causal_mask
+
+from tqgen_kernels.cache.batch import BatchTurboQuantKVCache
+from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
+from tqgen_kernels.quant.scheme import Scheme
+
+
+class BatchRotatingTurboQuantKVCache(BatchTurboQuantKVCache):
+    """What mlx-lm's BatchRotatingKVCache does, with a RotatingTurboQuantKVCache a row.
+
+    All rows have the same max_size. `width` counts the longest row's tokens, seen or not.
+    """
+
+    row_class = RotatingTurboQuantKVCache
+    rows: list[RotatingTurboQuantKVCache]  # type: ignore[assignment]
+    _newest = 1  # tokens of the last update
+
+    def __init__(
+        self,
+        max_size: int,
+        left_padding: Sequence[int],
+        bits: int | None = None,
+        *,
+        key_bits: int | None = None,
+        value_bits: int | None = None,
+        scheme: Scheme | str | None = None,
+    ) -> None:
+        chosen = Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+        self._hold([RotatingTurboQuantKVCache(max_size, scheme=chosen) for _ in left_padding], 0)
+        self._pad_left(left_padding)
+
+    def _hold(self, rows: list[Any], width: int) -> None:
+        if len({row.max_size for row in rows}) > 1:
+            raise ValueError("A batch can only take sliding windows of the same max_size.")
+        super()._hold(rows, width)
+        self.max_size = rows[0].max_size if rows else 1
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """As of BatchTurboQuantKVCache, over at most max_size - 1 earlier tokens."""
+        for row in self.rows:
+            row.make_room()
+        self._newest = keys.shape[2]
+        return super().update_and_fetch(keys, values)
+
+    def _seen_width(self) -> int:
+        newest = min(self._newest, self.width)
+        return min(self.max_size - 1, self.width - newest) + newest
+
+    def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> Any:
+        """The boolean mask (B, 1, N, seen + N) of the next N tokens: causal, window, padding."""
+        window = window_size or self.max_size
+        seen = min(self.max_size - 1, self.width)
+        if self.width + N <= window:
+            return super().make_mask(N)
+        held = [min(row.store.tokens, self.max_size - 1) for row in self.rows]
+        pads = zip(held, self._garbage, self._coming, strict=True)
+        padding = mx.array([seen - h - garbage + coming for h, garbage, coming in pads])
+        mask = create_causal_mask(N, seen, window_size=window, left_padding=padding)
+        # One query sees all that its row holds: where the window is max_size, nothing is cut.
+        return self.causal_mask(mask, N) if N == 1 and window == self.max_size else mask
+
+    def is_trimmable(self) -> bool:
+        return self.width < self.max_size
+
+    def size(self) -> int:
+        return min(self.width, self.max_size)

@@ -4,7 +4,7 @@
 typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef unsigned int uint;
-typedef unsigned long long metal_ulong;
+typedef unsigned long ulong;
 #define bfloat __nv_bfloat16
 
 #ifndef INFINITY
@@ -41,3 +41,6 @@ template <typename T>
 using given = typename same_type<T>::type;
 
 }  // namespace metal
+
+// 1.5h
+inline __half operator""h(long double x) { return __float2half_rn(float(x)); }

@@ -37,7 +37,7 @@ inline long at(From origin, uint stride, int row, int column, bool transpose) {
 template <typename T, typename Source>
 inline void simdgroup_load(
     simdgroup_matrix<T, 8, 8>& d, Source source, uint stride = 8,
-    vec<metal_ulong, 2> origin = vec<metal_ulong, 2>(0, 0), bool transpose = false) {
+    ulong2 origin = ulong2(0, 0), bool transpose = false) {
   const int row = warp::lane() / 4, column = warp::lane() % 4 * 2;
   d.elements.x = T(source[warp::at(origin, stride, row, column, transpose)]);
   d.elements.y = T(source[warp::at(origin, stride, row, column + 1, transpose)]);
@@ -46,7 +46,7 @@ inline void simdgroup_load(
 template <typename T, typename Target>
 inline void simdgroup_store(
     simdgroup_matrix<T, 8, 8> a, Target target, uint stride = 8,
-    vec<metal_ulong, 2> origin = vec<metal_ulong, 2>(0, 0), bool transpose = false) {
+    ulong2 origin = ulong2(0, 0), bool transpose = false) {
   const int row = warp::lane() / 4, column = warp::lane() % 4 * 2;
   target[warp::at(origin, stride, row, column, transpose)] = a.elements.x;
   target[warp::at(origin, stride, row, column + 1, transpose)] = a.elements.y;
@@ -77,12 +77,12 @@ inline void simdgroup_multiply_accumulate(
   asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;"
       : "=r"(columns)
       : "r"(as_type<uint>(b.elements)));
-  float zero = 0.0f, unused0, unused1;
+  float below[2];  // the other 8 rows
   asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
       "{%7, %8, %9, %9};"
-      : "=f"(d.elements.x), "=f"(d.elements.y), "=f"(unused0), "=f"(unused1)
+      : "=f"(d.elements.x), "=f"(d.elements.y), "=f"(below[0]), "=f"(below[1])
       : "r"(as_type<uint>(a.elements)), "r"(0u), "r"(columns), "f"(c.elements.x),
-        "f"(c.elements.y), "f"(zero));
+        "f"(c.elements.y), "f"(0.0f));
 }
 
 template <typename D, typename A, typename B>

@@ -54,17 +54,18 @@ inline T words(T x, Shuffle shuffle) {
 template <typename T, typename Op>
 inline T reduce(T x, Op op) {
   const uint all = mask();
-  if (FULL) {
+  if constexpr (FULL) {
     for (int distance = 16; distance > 0; distance /= 2) {
       x = op(x, words(x, [=](uint w) { return ::__shfl_xor_sync(all, w, distance); }));
     }
     return x;
+  } else {
+    for (int distance = 16; distance > 0; distance /= 2) {
+      const T other = words(x, [=](uint w) { return ::__shfl_down_sync(all, w, distance); });
+      x = lane() + distance < lanes() ? op(x, other) : x;
+    }
+    return words(x, [=](uint w) { return ::__shfl_sync(all, w, 0); });
   }
-  for (int distance = 16; distance > 0; distance /= 2) {
-    const T other = words(x, [=](uint w) { return ::__shfl_down_sync(all, w, distance); });
-    x = lane() + distance < lanes() ? op(x, other) : x;
-  }
-  return words(x, [=](uint w) { return ::__shfl_sync(all, w, 0); });
 }
 
 }  // namespace warp

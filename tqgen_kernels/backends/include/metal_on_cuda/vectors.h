@@ -156,3 +156,4 @@ METAL_PACKED(*, __hmul2)
 #define uchar4 metal::vec<unsigned char, 4>
 #define bool2 metal::vec<bool, 2>
 #define bool4 metal::vec<bool, 4>
+#define ulong2 metal::vec<unsigned long, 2>

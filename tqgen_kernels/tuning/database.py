@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterator
 
 from tqgen_kernels.codegen.paths import GENERATED
 from tqgen_kernels.codegen.problem import Problem, format_problem
 from tqgen_kernels.tuning.buckets import bucketed
+from tqgen_kernels.tuning.environment import mismatches
 from tqgen_kernels.tuning.merge import comparable, merged
 from tqgen_kernels.tuning.records import (
     MAX_BYTES,
@@ -91,18 +92,21 @@ class Database:
             if record is not None:
                 yield record
 
-    def save(self, record: Record) -> Record:
+    def save(self, record: Record, *, anew: bool = False) -> Record:
         """Stores `record` and what another process stored meanwhile; returns both as one.
 
+        anew: in the place of what is stored, however much effort that took.
         A folder that is full or cannot be written costs a notice: the record is returned.
         """
         path = self.path(record.environment.device_key, record.parsed_problem)
         if not self.writable:
-            self.notice(f"{self.root} is not written to; the record of {record.problem} is not kept.")
+            self.notice(
+                f"{self.root} is not written to; the record of {record.problem} is not kept."
+            )
             return record
         try:
             with locked(path.parent):
-                record = self._with_stored(path, record)
+                record = self._with_stored(path, record, anew)
                 write_atomically(path, encode(record))
         except OSError as error:
             self.notice(
@@ -111,7 +115,7 @@ class Database:
             )
         return record
 
-    def _with_stored(self, path: Path, record: Record) -> Record:
+    def _with_stored(self, path: Path, record: Record, anew: bool) -> Record:
         if not path.is_file():
             return seal(record)
         try:
@@ -121,6 +125,8 @@ class Database:
             return seal(record)
         except Damaged as error:
             self._report_aside(keep_aside(path, "damaged"), str(error))
+            return seal(record)
+        if anew:
             return seal(record)
         if comparable(stored, record):
             record = merged(stored, record)
@@ -168,7 +174,8 @@ def _outranks(stored: Record, fresh: Record) -> bool:
         stored.problem == fresh.problem
         and stored.template_sha256 == fresh.template_sha256
         and stored.space_sha256 == fresh.space_sha256
-        and stored.provenance != "imported"
+        and stored.provenance == fresh.provenance
+        and not mismatches(stored.environment, fresh.environment)
         and stored.stopped == "complete"
         and stored.policy.effort > fresh.policy.effort
     )

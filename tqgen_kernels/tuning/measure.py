@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Callable, Mapping, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from tqgen_kernels.tuning.policy import Policy
 from tqgen_kernels.tuning.runner import InvalidVariant
 
 Launch = Callable[[int], float]
 Key = TypeVar("Key")
+
+
+class Failed(Exception):
+    """One of several candidates failed while they were timed in turn."""
+
+    def __init__(self, key: Any, error: InvalidVariant) -> None:
+        super().__init__(str(error))
+        self.key = key
+        self.error = error
 
 
 def checked(launch: Launch, launches: int) -> float:
@@ -44,11 +54,14 @@ def there_and_back(runs: Mapping[Key, tuple[Launch, int]]) -> dict[Key, tuple[fl
     """Two samples of each, in the order A B C C B A: drift falls on all alike.
 
     Before each sample one launch is thrown away, since the one before it left the caches and
-    clocks of another candidate.
+    clocks of another candidate. Raises Failed with the key of one that cannot be timed.
     """
     samples: dict[Key, list[float]] = {key: [] for key in runs}
-    for key in [*runs, *reversed(runs)]:
+    for key in [*runs, *reversed(list(runs))]:
         launch, launches = runs[key]
-        checked(launch, 1)
-        samples[key].append(checked(launch, launches))
+        try:
+            checked(launch, 1)
+            samples[key].append(checked(launch, launches))
+        except InvalidVariant as error:
+            raise Failed(key, error) from error
     return {key: (first, second) for key, (first, second) in samples.items()}

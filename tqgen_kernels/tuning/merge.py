@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from tqgen_kernels.tuning.decide import decide
+from tqgen_kernels.tuning.environment import mismatches
 from tqgen_kernels.tuning.records import Record, Result
 
 
@@ -17,6 +18,7 @@ def comparable(a: Record, b: Record) -> bool:
         and a.policy == b.policy
         and a.provenance == b.provenance
         and a.environment.device_key == b.environment.device_key
+        and not mismatches(a.environment, b.environment)
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 from tqgen_kernels.codegen.family import Verification
 from tqgen_kernels.codegen.problem import Problem

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Callable, Iterator, Literal
+from typing import Literal
 
 from tqgen_kernels.codegen.problem import Problem, family_of, format_problem
 from tqgen_kernels.codegen.variant import Config

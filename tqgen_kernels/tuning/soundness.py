@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from tqgen_kernels.codegen.problem import format_problem
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.buckets import bucketed
@@ -22,7 +24,7 @@ def unsound(record: Record) -> str | None:
     if len({r.key for r in record.results}) != len(record.results):
         return "a config appears twice"
     indices = [r.index for r in record.results]
-    if any(a >= b for a, b in zip(indices, indices[1:], strict=False)):
+    if any(a >= b for a, b in itertools.pairwise(indices)):
         return "its candidates are out of order"
     for result in record.results:
         reason = _unsound_result(result)
@@ -36,7 +38,7 @@ def _unsound_result(result: Result) -> str | None:
         return "timed although it is invalid" if result.timed else None
     if result.error is None or result.tolerance is None or not result.error <= result.tolerance:
         return "called correct with an error outside its tolerance"
-    if not result.samples:
+    if not result.timed:
         return "called correct and never timed"
     if (result.road is None) != bool(result.source_sha256):
         return "a kernel has a source hash, a road has none"

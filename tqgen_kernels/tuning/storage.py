@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 LOCK_SECONDS = 60.0
 TEMPORARY = ".tmp"
@@ -14,7 +14,9 @@ TEMPORARY = ".tmp"
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes beside `path`, then renames. A process that dies leaves the old file as it was."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=TEMPORARY, dir=path.parent)
+    descriptor, name = tempfile.mkstemp(
+        prefix=f".{path.name[:40]}.", suffix=TEMPORARY, dir=path.parent
+    )
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

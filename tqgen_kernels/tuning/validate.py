@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from tqgen_kernels.codegen.problem import Problem, family_of
 from tqgen_kernels.codegen.variant import Config

@@ -1,0 +1,256 @@
+"""One problem tuned: which candidates, in what order, for how long, and what is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from tqgen_kernels.codegen.problem import Problem, format_problem
+from tqgen_kernels.codegen.space import Candidate
+from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.tuning.buckets import bucketed
+from tqgen_kernels.tuning.budget import Budget, OutOfTime
+from tqgen_kernels.tuning.database import Database
+from tqgen_kernels.tuning.decide import decide
+from tqgen_kernels.tuning.environment import Environment, mismatches
+from tqgen_kernels.tuning.policy import DEFAULT, Policy
+from tqgen_kernels.tuning.race import Race, invalid
+from tqgen_kernels.tuning.records import Record, Result, Stopped, seal, space_sha256
+from tqgen_kernels.tuning.roofline import peak_bandwidth
+from tqgen_kernels.tuning.runner import InvalidVariant, Runner
+from tqgen_kernels.tuning.strategy import Exhaustive, Strategy
+
+PHASE_1 = 0.7  # of the budget, so that some is left for the final
+SAVE_EVERY = 2.0  # seconds
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to tune.
+
+    space: every point, the removed ones with the restriction that removes them.
+    roads: configs of ways without a kernel of ours; they race too, and lose ties.
+    rank: a static estimate, lower is more promising; None for declared order.
+    """
+
+    problem: Problem
+    space: tuple[Candidate, ...]
+    default: Config
+    template_sha256: str
+    roads: tuple[Config, ...] = ()
+    rank: Callable[[Config], float] | None = None
+
+    @property
+    def order(self) -> tuple[Config, ...]:
+        """The candidates in declared order: the default, the others, the roads."""
+        allowed = [c.config for c in self.space if c.removed_by is None]
+        return (self.default, *(c for c in allowed if c != self.default), *self.roads)
+
+    @property
+    def removed(self) -> tuple[Candidate, ...]:
+        return tuple(c for c in self.space if c.removed_by and c.config != self.default)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where tuning stands. best is the fastest so far, seconds per launch; left in seconds."""
+
+    problem: Problem
+    phase: str
+    done: int
+    total: int
+    best: float | None
+    best_config: Config | None
+    left: float | None
+
+
+def tune(
+    task: Task,
+    runner: Runner,
+    environment: Environment,
+    *,
+    database: Database | None = None,
+    policy: Policy = DEFAULT,
+    strategy: Strategy | None = None,
+    budget: Budget | None = None,
+    again: bool = False,
+    progress: Callable[[Progress], None] = lambda state: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Record:
+    """The record of `task.problem` in its bucket, also stored in `database`.
+
+    Goes on from a stored record of the same templates, software and policy; `again` measures
+    everything anew. The default is measured even when the budget is spent. On KeyboardInterrupt
+    what was measured is stored before it is raised on.
+    """
+    strategy = strategy or Exhaustive()
+    budget = budget or Budget()
+    problem = bucketed(task.problem)
+    task = Task(problem, task.space, task.default, task.template_sha256, task.roads, task.rank)
+    stored = None
+    if database is not None and not again:
+        stored = database.load(environment.device_key, problem)
+    if stored is not None and _finished(stored, task, environment, policy, strategy):
+        return stored
+
+    order = {config: index for index, config in enumerate(task.order)}
+    saved_at = clock()
+    anew = again
+
+    def record(stopped: Stopped) -> Record:
+        return _record(task, environment, policy, strategy, race, stopped)
+
+    def keep(stopped: Stopped) -> Record:
+        nonlocal saved_at, anew
+        found = record(stopped)
+        if database is not None:
+            found = database.save(found, anew=anew)
+            saved_at, anew = clock(), False
+        return found
+
+    def after(config: Config) -> None:
+        progress(_progress(race, phase, budget))
+        if clock() - saved_at >= SAVE_EVERY:
+            keep("running")
+
+    race = Race(
+        problem=problem,
+        order=order,
+        runner=runner,
+        policy=policy,
+        peak=peak_bandwidth(environment),
+        budget=budget,
+        after=after,
+        results=_known(stored, task, environment, policy, runner),
+    )
+    phase = "candidates"
+    stopped: Stopped = "complete"
+    try:
+        budget.share = PHASE_1
+        try:
+            race.trial(task.default, policy.samples, must=True)
+            for road in task.roads:
+                race.trial(road, policy.samples)
+            strategy.search(_ranked(task, policy), race.trial, policy.samples)
+        except OutOfTime:
+            stopped = "budget"
+        phase = "final"
+        budget.share = 1.0
+        try:
+            race.final(policy.rounds)
+        except OutOfTime:
+            stopped = "budget"
+    except BaseException:
+        if race.results:
+            keep("user")
+        raise
+    return keep(stopped)
+
+
+def _finished(
+    stored: Record, task: Task, environment: Environment, policy: Policy, strategy: Strategy
+) -> bool:
+    """Whether nothing is left to do that `policy` and `strategy` would do."""
+    if not _same_ground(stored, task, environment) or stored.stopped != "complete":
+        return False
+    if stored.space_sha256 != space_sha256(task.order):
+        return False
+    tried = {r.key for r in stored.results}
+    enough = stored.policy == policy or stored.policy.effort > policy.effort
+    return enough and (stored.strategy == strategy.name or set(task.order) <= tried)
+
+
+def _same_ground(stored: Record, task: Task, environment: Environment) -> bool:
+    """Whether times in `stored` may stand beside times that are measured now."""
+    return (
+        stored.template_sha256 == task.template_sha256
+        and stored.provenance == "measured"
+        and not mismatches(stored.environment, environment)
+    )
+
+
+def _known(
+    stored: Record | None,
+    task: Task,
+    environment: Environment,
+    policy: Policy,
+    runner: Runner,
+) -> dict[Config, Result]:
+    """What a stored record already says of today's candidates, where their text is the same."""
+    known: dict[Config, Result] = {}
+    if stored is None or stored.policy != policy or not _same_ground(stored, task, environment):
+        return known
+    by_config = {r.key: r for r in stored.results}
+    for index, config in enumerate(task.order):
+        result = by_config.get(config)
+        if result is None or result.outcome == "constraints":
+            continue
+        try:
+            text = runner.source_sha256(task.problem, config)
+        except InvalidVariant:
+            continue
+        if result.outcome != "correct" or result.source_sha256 == text:
+            known[config] = replace(result, index=index)
+    return known
+
+
+def _ranked(task: Task, policy: Policy) -> Sequence[Config]:
+    """The candidates besides the default and the roads, the most promising first."""
+    always = {task.default, *task.roads}
+    rest = [c for c in task.order if c not in always]
+    if task.rank is not None:
+        rest.sort(key=task.rank)  # stable: declared order among equals
+    return rest[: policy.limit]
+
+
+def _record(
+    task: Task,
+    environment: Environment,
+    policy: Policy,
+    strategy: Strategy,
+    race: Race,
+    stopped: Stopped,
+) -> Record:
+    tried = [r for r in race.results.values() if r.outcome != "correct" or r.timed]
+    first = len(race.order)
+    tried += [
+        invalid(c.config, first + i, "constraints", c.removed_by or "")
+        for i, c in enumerate(task.removed)
+    ]
+    results = tuple(sorted(tried, key=lambda r: r.index))
+    decision = decide(results, policy.tolerance)
+    return seal(
+        Record(
+            problem=format_problem(task.problem),
+            environment=environment,
+            policy=policy,
+            template_sha256=task.template_sha256,
+            space_sha256=space_sha256(task.order),
+            results=results,
+            default=dict(task.default.values),
+            selected=None if decision.result is None else decision.result.config,
+            noise=decision.noise,
+            strategy=strategy.name,
+            stopped=stopped,
+            peak_bandwidth=race.peak,
+            tuned_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+    )
+
+
+def _progress(race: Race, phase: str, budget: Budget) -> Progress:
+    timed = {c: m for c in race.results if (m := race.median(c)) is not None}
+    best = min(timed, key=lambda c: (timed[c], race.order[c]), default=None)
+    return Progress(
+        problem=race.problem,
+        phase=phase,
+        done=len(race.results),
+        total=len(race.order),
+        best=None if best is None else timed[best],
+        best_config=best,
+        left=budget.left,
+    )

@@ -77,6 +77,11 @@ def runtime_library(compiler: Compiler) -> Path:
     return disk.stored(key, ".so", make, exclusive=True)
 
 
+def front_end_flags() -> list[str]:
+    """Flags under which the static check parses a text: those of a run in fast mode."""
+    return _flags(checked=False)
+
+
 def _flags(checked: bool) -> list[str]:
     return [*_LANGUAGE, "-target", target(), *machine_flags(), *(_CHECKED if checked else _FAST)]
 

@@ -1,7 +1,7 @@
 """Run, check and break MLX Metal kernels on a CPU.
 
 Works now: `metal_kernel` with threadgroups, barriers, SIMD and quad functions, vectors, half,
-bfloat, metal:: math, templates, headers and non-contiguous inputs, on ziglang or clang >= 17.
+bfloat, simdgroup_matrix, atomics, metal:: math, templates, headers; on ziglang or clang >= 17.
 """
 
 from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault

@@ -4,5 +4,7 @@
 #include "../abi.h"
 #include "math.h"
 #include "simd.h"
+#include "atomic.h"
+#include "matrix.h"
 using namespace metal;
 #pragma OPENCL EXTENSION __cl_clang_function_pointers : disable

@@ -1,10 +1,11 @@
 """Which kind of braces every token of a Metal text stands in."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tqgen_kernels.emulator.tokens import tokenize
+from tqgen_kernels.emulator.tokens import Token, tokenize
 
 Scope = Literal["file", "record", "function", "kernel", "enum", "initialiser"]
 
@@ -13,7 +14,7 @@ _DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", re.M)
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A token of code. `scopes` are the braces around it, `parentheses` those since the last one."""
+    """A token of code. `scopes` are the braces around it, `parentheses` those inside the last."""
 
     text: str
     kind: str
@@ -39,7 +40,7 @@ def placed_tokens(text: str) -> list[Placed]:
     parentheses = [0]
     head: list[Placed] = []  # since the last ; { or } outside parentheses
     line, column = 1, 1
-    for token in tokenize(without_directives(text)):
+    for token in _single_brackets(tokenize(without_directives(text))):
         if token.is_code:
             here = Placed(token.text, token.kind, line, column, tuple(scopes), parentheses[-1])
             if token.text == "(":
@@ -62,6 +63,15 @@ def placed_tokens(text: str) -> list[Placed]:
         line += newlines
         column = len(token.text) - token.text.rfind("\n") if newlines else column + len(token.text)
     return placed
+
+
+def _single_brackets(tokens: list[Token]) -> Iterator[Token]:
+    """`x[y[0]]` ends in two brackets, not in one double bracket."""
+    for token in tokens:
+        if token.text in ("[[", "]]"):
+            yield from (Token(token.kind, token.text[0]),) * 2
+        else:
+            yield token
 
 
 def _opened(head: list[Placed], outer: Scope, parentheses: int) -> Scope:

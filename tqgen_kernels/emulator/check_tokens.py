@@ -163,7 +163,7 @@ def _lambdas(tokens: list[Placed], msl: tuple[int, int]) -> Iterator[Diagnostic]
         if token.text != "[" or token.scope not in ("function", "kernel"):
             continue
         before = tokens[i - 1]
-        if before.text in (")", "]", "]]", ">", "operator", "delete", "&", "*") or (
+        if before.text in (")", "]", ">", "operator", "delete", "&", "*") or (
             before.kind in ("name", "number", "string") and before.text != "return"
         ):
             continue
@@ -186,9 +186,9 @@ def _outside_brackets(tokens: list[Placed]) -> list[Placed]:
     """Without template arguments, array sizes and attributes."""
     kept, depth = [], 0
     for token in tokens:
-        if token.text in ("<", "[", "[["):
+        if token.text in ("<", "["):
             depth += 1
-        elif token.text in (">", "]", "]]") and depth:
+        elif token.text in (">", "]") and depth:
             depth -= 1
         elif not depth:
             if token.text == "=":

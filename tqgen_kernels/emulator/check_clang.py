@@ -1,0 +1,168 @@
+"""The front end's own errors, and its syntax tree, for a Metal text."""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqgen_kernels.emulator.build import front_end_flags, precompiled_prelude
+from tqgen_kernels.emulator.check_diagnostic import Diagnostic
+from tqgen_kernels.emulator.compiler import Compiler, run
+from tqgen_kernels.emulator.rewrite import rewrite
+
+_FILE = "kernel.cl"
+_WARNINGS = [
+    "-Wuninitialized",
+    "-Wsometimes-uninitialized",
+    "-Wshift-count-overflow",
+    "-Wshift-count-negative",
+    "-Wdivision-by-zero",
+    "-Warray-bounds",
+    "-Winfinite-recursion",
+    "-Wno-unknown-attributes",
+    "-Wno-unused-value",
+]
+_MESSAGE = re.compile(
+    r"^(?P<file>[^:\n]+):(?P<line>\d+):(?P<column>\d+): "
+    r"(?P<kind>fatal error|error|warning|note): (?P<text>.*?)(?: \[-W(?P<option>[^\]]+)\])?$"
+)
+# Which rule of Metal an error of the front end is about.
+_RULES = (
+    (
+        "function-pointer",
+        re.compile(r"pointers? to functions? (are|is) not allowed|taking address of function"),
+    ),
+    ("vector-constructor", re.compile(r"^the arguments of a vector const|^a vector is made from")),
+    ("vector-conversion", re.compile(r"\(vector of|ext_vector_type|vector operands|vector type")),
+    ("address-space", re.compile(r"__(global|local|constant|private|generic)\b|address space")),
+    ("double", re.compile(r"\bdouble\b")),
+    ("recursion", re.compile(r"infinite-recursion")),
+)
+_METAL_WORDS = (
+    (re.compile(r"\b(\w+) __attribute__\(\(ext_vector_type\((\d)\)\)\)"), r"\1\2"),
+    (re.compile(r"\*__private\b|(?<=&)__private\b"), lambda m: m.group().replace("__private", "")),
+    (re.compile(r"__private (?=[^'*&]*')"), ""),  # of a value: every local is
+    (re.compile(r"__global\b"), "device"),
+    (re.compile(r"__local\b"), "threadgroup"),
+    (re.compile(r"__constant\b"), "constant"),
+    (re.compile(r"__private\b"), "thread"),
+    (re.compile(r"__generic (?=\w)"), ""),
+    (re.compile(r"__tq_make<([^<>]*)>"), r"\1"),
+    (re.compile(r"__bf16\b"), "bfloat"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What clang made of a text: its messages, and the syntax tree of the text alone."""
+
+    diagnostics: tuple[Diagnostic, ...]
+    tree: dict[str, Any]
+
+
+def parse(text: str, compiler: Compiler) -> Parsed:
+    """Parses Metal `text` with clang, without generating code."""
+    flags = front_end_flags()
+    prelude = precompiled_prelude(compiler, tuple(flags))
+    rewritten = rewrite(text)
+    with tempfile.TemporaryDirectory(prefix="tqgen-check-") as folder:
+        (Path(folder) / _FILE).write_text(rewritten)
+        done = run(
+            [
+                *compiler.clang, *flags, *_WARNINGS, "-include-pch", str(prelude),
+                "-fsyntax-only", "-Xclang", "-ast-dump=json", _FILE,
+            ],
+            cwd=Path(folder),
+        )  # fmt: skip
+    tree = json.loads(done.stdout) if done.stdout.strip() else {}
+    return Parsed(tuple(_diagnostics(done.stderr, text, rewritten)), tree)
+
+
+def _diagnostics(output: str, text: str, rewritten: str) -> Iterator[Diagnostic]:
+    messages = [match for line in output.splitlines() if (match := _MESSAGE.match(line))]
+    for i, message in enumerate(messages):
+        if message["kind"] == "note":
+            continue
+        place = message
+        if message["file"] != _FILE:
+            # In the prelude: what counts is the line of the text that led there.
+            notes = _notes_of(messages, i)
+            if not notes:
+                continue
+            place = notes[-1]
+        line = int(place["line"])
+        column = original_column(text, rewritten, line, int(place["column"]))
+        option = message["option"]
+        soft = message["kind"] == "warning" and option != "infinite-recursion"
+        said = _explained(messages, i)
+        yield Diagnostic(
+            line, column, "warning" if soft else "error", _rule(said, option), metal_words(said)
+        )
+
+
+def _explained(messages: list[re.Match[str]], i: int) -> str:
+    """The message, with why a call's only candidate does not fit; the words of an assertion."""
+    text: str = messages[i]["text"]
+    if text.startswith("static assertion failed"):
+        return text.rsplit("': ", 1)[-1]
+    candidates = []
+    for message in messages[i + 1 :]:
+        if message["kind"] != "note":
+            break
+        if message["text"].startswith("candidate "):
+            candidates.append(message["text"])
+    if len(candidates) == 1 and ": " in candidates[0]:
+        return f"{text}: {candidates[0].split(': ', 1)[1]}"
+    return text
+
+
+def _notes_of(messages: list[re.Match[str]], i: int) -> list[re.Match[str]]:
+    notes = []
+    for message in messages[i + 1 :]:
+        if message["kind"] != "note":
+            break
+        if message["file"] == _FILE:
+            notes.append(message)
+    return notes
+
+
+def _rule(text: str, option: str | None) -> str:
+    for rule, pattern in _RULES:
+        if pattern.search(text) or (option and pattern.fullmatch(option)):
+            return rule
+    return option or "compile"
+
+
+def metal_words(text: str) -> str:
+    """A message of the front end in the words of Metal."""
+    for pattern, replacement in _METAL_WORDS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def original_column(text: str, rewritten: str, line: int, column: int) -> int:
+    """Column in `text` of what stands at `column` of the rewritten line."""
+    before, after = _line(text, line), _line(rewritten, line)
+    if before == after:
+        return column
+    word = re.match(r"\w+|.", after[column - 1 :])
+    if word is None:
+        return 1
+    pattern = re.compile(
+        rf"(?<!\w){re.escape(word.group())}(?!\w)"
+        if word.group()[0].isalnum()
+        else re.escape(word.group())
+    )
+    found = [match.start() + 1 for match in pattern.finditer(before)]
+    if not found:
+        return len(before) - len(before.lstrip()) + 1
+    index = len(pattern.findall(after[: column - 1]))
+    return found[min(index, len(found) - 1)]
+
+
+def _line(text: str, line: int) -> str:
+    lines = text.split("\n")
+    return lines[line - 1] if line <= len(lines) else ""

@@ -31,9 +31,9 @@ def spread(samples: Sequence[float]) -> float:
 
 
 def band(a: Sequence[float], b: Sequence[float], tolerance: float) -> float:
-    """How far apart two medians may be and still count as equal: two standard errors of their
-    difference, at least `tolerance`."""
-    return max(tolerance, 2.0 * float((spread(a) ** 2 + spread(b) ** 2) ** 0.5))
+    """How far apart two medians may be and still count as equal: three standard errors of their
+    difference (the fastest of several is partly lucky), at least `tolerance`."""
+    return max(tolerance, 3.0 * float((spread(a) ** 2 + spread(b) ** 2) ** 0.5))
 
 
 def decide(results: Sequence[Result], tolerance: float, *, roads: bool = True) -> Decision:

@@ -21,7 +21,7 @@ MAX_RESULTS = 20_000
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
 Word = Annotated[str, Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=4096)]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]  # empty: of nothing
 Seconds = Annotated[float, Meta(gt=0, lt=1e6)]
 Amount = Annotated[float, Meta(ge=0, lt=1e300)]
 Small = Annotated[int, Meta(ge=-(2**31), le=2**31)]
@@ -53,7 +53,7 @@ class Result(Struct, frozen=True, forbid_unknown_fields=True):
     index: Annotated[int, Meta(ge=0, lt=2**31)]
     outcome: Outcome
     detail: Text = ""
-    source_sha256: Sha256 | Literal[""] = ""
+    source_sha256: Sha256 = ""
     error: Amount | None = None
     tolerance: Amount | None = None
     measure: Text = ""
@@ -99,7 +99,7 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True):
     tuned_at: Word = ""
     provenance: Provenance = "measured"
     schema: Word = SCHEMA
-    content_sha256: Sha256 | Literal[""] = ""
+    content_sha256: Sha256 = ""
 
     @property
     def parsed_problem(self) -> Problem:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -42,7 +43,7 @@ class Task:
     default: Config
     template_sha256: str
     roads: tuple[Config, ...] = ()
-    rank: Callable[[Config], float] | None = None
+    rank: Callable[[Config], Any] | None = None
 
     @property
     def order(self) -> tuple[Config, ...]:

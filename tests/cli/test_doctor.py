@@ -71,6 +71,19 @@ def test_a_wrong_backend_is_a_problem_that_lists_the_right_ones(
     assert "metal, cuda, emulated, portable" in found.value
 
 
+def test_the_emulators_compiler_is_named() -> None:
+    (finding,) = doctor.emulator()
+    assert finding.state == "ok"
+    assert "/" in finding.value
+
+
+def test_an_unusable_compiler_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TQGEN_EMULATOR_COMPILER", "no-such-compiler")
+    (finding,) = doctor.emulator()
+    assert finding.state == "warning"
+    assert "no-such-compiler" in finding.value
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     assert doctor.not_writable(tmp_path / "new" / "folder") is None

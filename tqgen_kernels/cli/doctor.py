@@ -143,13 +143,17 @@ def kernels() -> Finding:
 
 def emulator() -> Iterator[Finding]:
     """The compiler that the CPU emulator of Metal uses."""
-    from tqgen_kernels.backends import emulated
+    from tqgen_kernels.emulator import MetalCompileError
+    from tqgen_kernels.emulator.compiler import find_compiler
 
-    if emulated.is_available():
-        yield Finding("emulator", "a compiler was found")
+    try:
+        compiler = find_compiler()
+    except MetalCompileError as error:
+        reason, _, advice = str(error).partition("\n")
+        only = "Only needed to run or check kernels on a CPU."
+        yield Finding("emulator", reason, "warning", f"{only} {advice}".strip())
     else:
-        advice = f"Only to run or check kernels with no GPU: pip install '{PACKAGE}[emulator]'."
-        yield Finding("emulator", "no compiler", "warning", advice)
+        yield Finding("emulator", f"{compiler.identity} ({compiler.path})")
 
 
 def storage() -> Iterator[Finding]:

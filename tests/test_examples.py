@@ -1,0 +1,55 @@
+"""Every example runs to its end, on small sizes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name: str, *arguments: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def test_there_is_a_test_for_each() -> None:
+    tested = Path(__file__).read_text()
+    for path in EXAMPLES.glob("*.py"):
+        assert f'"{path.name}"' in tested
+
+
+@pytest.mark.usefixtures("demo_model_path")
+def test_generate(tmp_path: Path) -> None:
+    printed = run("generate.py", "--max-tokens", "4", "--scheme", "small", cwd=tmp_path)
+    assert "uncompressed" in printed
+
+
+@pytest.mark.usefixtures("demo_model_path")
+def test_long_document_reads_once(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("The lighthouse of Hillock was built in 1871 by Ann Reed.")
+    arguments = ("--file", "text.txt", "--max-tokens", "4", "Who built it?")
+    first = run("long_document.py", *arguments, cwd=tmp_path)
+    assert "reading: " in first
+    saved = (tmp_path / "document.safetensors").read_bytes()
+    second = run("long_document.py", *arguments, cwd=tmp_path)
+    assert "reading: " not in second
+    assert "tokens from document.safetensors" in second
+    assert first.partition("> Who")[2] == second.partition("> Who")[2]
+    assert (tmp_path / "document.safetensors").read_bytes() == saved
+
+
+def test_check_kernel(tmp_path: Path) -> None:
+    printed = run("check_kernel.py", cwd=tmp_path)
+    assert "is at fault" in printed
+    assert "is right" in printed

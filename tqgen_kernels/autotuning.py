@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -27,7 +28,14 @@ from tqgen_kernels.codegen.problem import (
 from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.operations import Packed
+from tqgen_kernels.tuning.database import Database, user_database
+from tqgen_kernels.tuning.environment import detect
+from tqgen_kernels.tuning.policy import DEFAULT, QUICK
+from tqgen_kernels.tuning.records import Record
 from tqgen_kernels.tuning.runner import InvalidVariant, Prepared, road_name
+from tqgen_kernels.tuning.session import DEFAULT_SECONDS, tune_all
+from tqgen_kernels.tuning.task import task_of
+from tqgen_kernels.tuning.tuner import Progress
 
 ROTATED_BYTES = 192 * 2**20  # of inputs, so that no launch finds its own in the last-level cache
 MAX_COPIES = 32
@@ -171,3 +179,35 @@ def device_backend() -> str:
     """The backend to tune: the device's, or the emulator where there is no GPU."""
     name = backends.default_name()
     return "emulated" if name == backends.PORTABLE else name
+
+
+def autotune(
+    problems: Sequence[Problem],
+    *,
+    seconds: float | None = DEFAULT_SECONDS,
+    quick: bool = False,
+    again: bool = False,
+    backend: str | None = None,
+    database: Database | None = None,
+    progress: Callable[[Progress], None] = lambda state: None,
+) -> list[Record]:
+    """Tunes `problems` on this device and stores a record of each; later caches choose by them.
+
+    seconds: for all of them together, None for no limit. quick: few candidates, few samples.
+    Goes on from stored records; `again` measures anew. Where there is no GPU the emulator runs the
+    kernels at a small size: that verifies them, and says nothing about the speed of a GPU.
+    """
+    name = backend or device_backend()
+    tasks = [task_of(p, roads=("mlx",) if has_portable(p) else ()) for p in problems]
+    records = tune_all(
+        tasks,
+        DeviceRunner(name),
+        detect(name),
+        database=user_database() if database is None else database,
+        policy=QUICK if quick else DEFAULT,
+        seconds=seconds,
+        again=again,
+        progress=progress,
+    )
+    registry.forget()
+    return records

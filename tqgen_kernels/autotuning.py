@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from tqgen_kernels import backends, registry
+from tqgen_kernels import backends, kernels, registry
 from tqgen_kernels.backends import portable
 from tqgen_kernels.backends.compiled import example_arrays, to_numpy
 from tqgen_kernels.codegen.families import FAMILIES
@@ -209,5 +209,5 @@ def autotune(
         again=again,
         progress=progress,
     )
-    registry.forget()
+    kernels.forget()
     return records

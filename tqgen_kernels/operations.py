@@ -11,6 +11,7 @@ from typing import Literal
 
 import mlx.core as mx
 
+from tqgen_kernels import kernels
 from tqgen_kernels.backends import portable
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE
@@ -56,6 +57,9 @@ def encode(
     factor(x.shape[-1])
     if x.ndim != 4 or x.shape[2] % TILE:
         raise ValueError(f"encode takes (batch, heads, 32 n, head_dim), not {x.shape}.")
+    out = kernels.encode(x, bits, seed, layout, norm_correction)
+    if out is not None:
+        return out
     return portable.encode(x, bits=bits, seed=seed, layout=layout, norm_correction=norm_correction)
 
 
@@ -75,6 +79,9 @@ def dequantize(
 
     rotated: leave them in the rotated basis, y = R x.
     """
+    out = kernels.dequantize(words, scales, tiles, head_dim, bits, seed, layout, dtype, rotated)
+    if out is not None:
+        return out
     return portable.dequantize(
         words,
         scales,
@@ -95,4 +102,5 @@ def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     tokens after its own. Packed tokens are never un-rotated: R q is scored against codes, and the
     weighted sum of codes is un-rotated once.
     """
-    return portable.attend(q, store, scale=scale)
+    out = kernels.attend(q, store, scale)
+    return portable.attend(q, store, scale=scale) if out is None else out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -33,10 +34,14 @@ def default_name() -> str:
     TQGEN_BACKEND sets it: `emulated` runs every kernel on the CPU (slow, for tests), `portable`
     uses MLX's own operations only. Raises ValueError for another value.
     """
-    wanted = os.environ.get("TQGEN_BACKEND", "")
-    if wanted:
-        if wanted not in (*NAMES, PORTABLE):
-            allowed = ", ".join((*NAMES, PORTABLE))
-            raise ValueError(f"TQGEN_BACKEND={wanted!r} is unknown: use one of {allowed}.")
-        return wanted
-    return next((n for n in ("metal", "cuda") if load(n).is_available()), PORTABLE)
+    return _named(os.environ.get("TQGEN_BACKEND", ""))
+
+
+@lru_cache(maxsize=8)
+def _named(wanted: str) -> str:
+    if not wanted:
+        return next((n for n in ("metal", "cuda") if load(n).is_available()), PORTABLE)
+    if wanted not in (*NAMES, PORTABLE):
+        allowed = ", ".join((*NAMES, PORTABLE))
+        raise ValueError(f"TQGEN_BACKEND={wanted!r} is unknown: use one of {allowed}.")
+    return wanted

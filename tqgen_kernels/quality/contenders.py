@@ -39,17 +39,21 @@ def contender(name: str, shapes: Sequence[tuple[int, int, int]]) -> Contender:
     if name in {f"mlx-{bits}" for bits in (2, 3, 4, 6, 8)}:
         bits = int(name.removeprefix("mlx-"))
         return Contender(name, _mlx_factory(bits), bits + 32 / MLX_GROUP)
-    if name in SCHEMES:
-        scheme = SCHEMES[name]
-        return Contender(name, _turboquant_factory(scheme), scheme_bits(scheme, shapes))
+    scheme = scheme_of(name)
+    return Contender(name, _turboquant_factory(scheme), scheme_bits(scheme, shapes))
+
+
+def scheme_of(name: str) -> Scheme:
+    """The scheme of a TurboQuant contender: a named one or 'kXvY'. Raises ValueError."""
     if match := CUSTOM.fullmatch(name):
         key, value = (None if side == "16" else int(side) for side in match.groups())
-        scheme = Scheme(key_bits=key, value_bits=value)
-        return Contender(name, _turboquant_factory(scheme), scheme_bits(scheme, shapes))
-    raise ValueError(
-        f"cache {name!r} is unknown: choose fp16, mlx-8, mlx-6, mlx-4, mlx-3, mlx-2, "
-        f"{', '.join(SCHEMES)}, or kXvY with 1 to 8 or 16 bits, as in k4v2."
-    )
+        return Scheme(key_bits=key, value_bits=value)
+    if name not in SCHEMES:
+        raise ValueError(
+            f"cache {name!r} is unknown: choose fp16, mlx-8, mlx-6, mlx-4, mlx-3, mlx-2, "
+            f"{', '.join(SCHEMES)}, or kXvY with 1 to 8 or 16 bits, as in k4v2."
+        )
+    return SCHEMES[name]
 
 
 def scheme_bits(scheme: Scheme, shapes: Sequence[tuple[int, int, int]]) -> float:
@@ -87,7 +91,8 @@ def _turboquant_factory(scheme: Scheme) -> CacheFactory:
         from tqgen_kernels import apply_patch, make_prompt_cache
 
         apply_patch()
-        return make_prompt_cache(model, scheme=scheme)
+        made: list[Any] = make_prompt_cache(model, scheme=scheme)
+        return made
 
     return factory
 

@@ -22,14 +22,16 @@ class ModelLoadError(RuntimeError):
 class LoadedModel:
     """An mlx-lm model and tokenizer.
 
-    fingerprint: hash of config.json and of the weight files' names and sizes. kv_shapes:
-    (kv_heads, key_dim, value_dim) of every attention layer. dtype: of the cached keys.
+    fingerprint: hash of config.json and of the weight files' names and sizes. config:
+    config.json. kv_shapes: (kv_heads, key_dim, value_dim) of every attention layer. dtype: of
+    the cached keys.
     """
 
     name: str
     model: Any
     tokenizer: Any
     fingerprint: str
+    config: dict[str, Any]
     kv_shapes: list[tuple[int, int, int]]
     dtype: mx.Dtype
 
@@ -42,7 +44,8 @@ def load_model(name: str) -> LoadedModel:
     import mlx_lm
 
     try:
-        model, tokenizer, *_ = mlx_lm.load(name)
+        loaded: Any = mlx_lm.load(name, return_config=True)
+        model, tokenizer, config = loaded
     except Exception as error:  # whatever the hub client, the file system or a model file raises
         raise ModelLoadError(
             f"cannot load {name!r}: {type(error).__name__}: {error}. Give the path of a folder "
@@ -52,7 +55,7 @@ def load_model(name: str) -> LoadedModel:
         model.set_dtype(mx.float32)  # half-precision products are slower there
     mx.eval(model.parameters())
     shapes, dtype = kv_layout(model, name)
-    return LoadedModel(name, model, tokenizer, _fingerprint(Path(name)), shapes, dtype)
+    return LoadedModel(name, model, tokenizer, _fingerprint(Path(name)), config, shapes, dtype)
 
 
 def _fingerprint(folder: Path) -> str:
@@ -102,7 +105,7 @@ def blas_advice() -> str | None:
         return None
     return (
         f"MLX multiplies matrices at {gflops:.1f} GFLOP/s here: its Linux CPU wheel links the "
-        "reference BLAS. Some 30 times faster on Debian or Ubuntu:\n"
+        "reference BLAS. Up to 30 times faster on Debian or Ubuntu:\n"
         "  sudo apt-get install libopenblas0-pthread\n"
         '  LD_PRELOAD="/usr/lib/$(uname -m)-linux-gnu/libopenblas.so.0" tqgen ...'
     )

@@ -127,7 +127,7 @@ COLUMNS = (
     "prefix",
     "passkey",
 )
-LEGEND = """bits: codes and scales per value; stored: all that is allocated, in float16, for one window.
+LEGEND = """bits: codes and scales per value; stored: all that one window allocates, in float16.
 KL: KL(fp16 cache || this cache) in nats, mean and 99th percentile; top-1: same best token.
 greedy: equal choices after the same words; prefix: equal tokens before free texts part."""
 PLAIN = {name for name, scheme in SCHEMES.items() if scheme.residual == scheme.sinks == 0}

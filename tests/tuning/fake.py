@@ -40,7 +40,7 @@ def task(count: int = 6, problem: Problem = PROBLEM, roads: tuple[str, ...] = ("
     space = [Candidate(config(i)) for i in range(count)]
     return Task(
         problem=problem,
-        space=(*space, Candidate(config(99), "too many lanes")),
+        space=(*space, Candidate(config(-1), "too few lanes")),
         default=config(0),
         template_sha256=TEMPLATE,
         roads=tuple(road(name) for name in roads),
@@ -109,9 +109,7 @@ def tuned(
 ) -> Record:
     """A record of the made-up device; config 3 is the fastest unless said otherwise."""
     runner = FakeRunner(steady({3: 5e-4} if times is None else times, road_time))
-    return tune(
-        task(count, problem), runner, environment, database=database, clock=runner.clock
-    )
+    return tune(task(count, problem), runner, environment, database=database, clock=runner.clock)
 
 
 def accept(problem: object, record: object, result: object) -> None:

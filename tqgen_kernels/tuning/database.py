@@ -97,7 +97,11 @@ class Database:
 
         anew: in the place of what is stored, however much effort that took.
         A folder that is full or cannot be written costs a notice: the record is returned.
+        Raises ValueError for a record that contradicts itself.
         """
+        reason = unsound(record)
+        if reason is not None:
+            raise ValueError(f"This record of {record.problem} cannot be stored: {reason}.")
         path = self.path(record.environment.device_key, record.parsed_problem)
         if not self.writable:
             self.notice(

@@ -75,14 +75,13 @@ class Race:
             self.after(finalists[0] if finalists else next(iter(self.order)))
 
     def finalists(self) -> list[Config]:
-        """In declared order: the fastest few by phase 1, and always the default and the roads."""
+        """In declared order: by phase 1 the fastest few kernels, and the default and the roads."""
         medians = {c: m for c in self.order if (m := self.median(c)) is not None}
-        if not medians:
-            return []
-        best = min(medians.values())
-        within = [c for c, m in medians.items() if m <= best * (1 + self.policy.finalist_margin)]
-        within.sort(key=lambda c: (medians[c], self.order[c]))
-        chosen = {*within[: self.policy.finalists], *(c for c in medians if self._always(c))}
+        kernels = self._kernels()
+        limit = min(kernels.values(), default=0.0) * (1 + self.policy.finalist_margin)
+        within = sorted((m, self.order[c], c) for c, m in kernels.items() if m <= limit)
+        chosen = {c for _, _, c in within[: self.policy.finalists]}
+        chosen |= {c for c in medians if self._always(c)}
         return sorted(chosen, key=self.order.__getitem__)
 
     def _always(self, config: Config) -> bool:
@@ -92,8 +91,13 @@ class Race:
         return len(result.samples) >= samples or (bool(result.samples) and self._hopeless(result))
 
     def _hopeless(self, result: Result) -> bool:
-        others = [m for c in self.results if (m := self.median(c)) is not None]
-        return min(result.samples) > self.policy.give_up * min(others, default=float("inf"))
+        fastest = min(self._kernels().values(), default=float("inf"))
+        return min(result.samples) > self.policy.give_up * fastest
+
+    def _kernels(self) -> dict[Config, float]:
+        """The medians of phase 1 of what is no road."""
+        timed = {c: m for c in self.results if (m := self.median(c)) is not None}
+        return {c: m for c, m in timed.items() if self.results[c].road is None}
 
     def median(self, config: Config) -> float | None:
         """Of phase 1, seconds per launch; None for what is invalid or was not timed."""

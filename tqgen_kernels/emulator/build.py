@@ -5,21 +5,28 @@ import re
 import shutil
 from functools import cache
 from importlib import util
+from itertools import pairwise
 from pathlib import Path
 
 from tqgen_kernels.emulator import cache as disk
 from tqgen_kernels.emulator.compiler import Compiler, machine_flags, run, target
 from tqgen_kernels.emulator.entry import entry_points
 from tqgen_kernels.emulator.faults import MetalCompileError
+from tqgen_kernels.emulator.instrument import check_shifts
 from tqgen_kernels.emulator.rewrite import rewrite
 from tqgen_kernels.emulator.signature import GeneratedKernel
 
 _HERE = Path(__file__).parent
+
+# Added to the line numbers of a header, so that a bare number tells header from source.
+HEADER_LINES = 1_000_000
+LAUNCH_LINES = 2_000_000  # code that calls the kernel, none of the author's
+
 _LANGUAGE = [
     "-x", "cl", "-cl-std=clc++2021", "-cl-no-stdinc", "-cl-single-precision-constant",
     "-Xclang", "-cl-ext=+cl_khr_fp16", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
     "-fvisibility=hidden", "-Wno-unused-value", "-fno-caret-diagnostics", "-DMLX_METAL_JIT",
-    "-gline-tables-only", "-ferror-limit=20",
+    "-gline-tables-only", "-ferror-limit=20", "-fno-finite-loops", "-fno-delete-null-pointer-checks",
 ]  # fmt: skip
 _FAST = ["-O2"]
 _CHECKED = [
@@ -94,9 +101,9 @@ def _translation_unit(name: str, kernel: GeneratedKernel, template_args: str) ->
     head, body = lines[:first], lines[first : first + source_lines]
     return "\n".join(
         [
-            f'#line 1 "{name}.header"', *head,
+            f'#line {HEADER_LINES + 1} "{name}.header"', *head,
             f'#line 1 "{name}"', *body,
-            f'#line 1 "{name}.launch"', entry_points(kernel, template_args),
+            f'#line {LAUNCH_LINES + 1} "{name}.launch"', entry_points(kernel, template_args),
         ]
     )  # fmt: skip
 
@@ -106,12 +113,24 @@ def _compile(compiler: Compiler, name: str, text: str, flags: list[str], out: Pa
     source.write_text(text)
     made = out.with_suffix(".o")
     prelude = precompiled_prelude(compiler, tuple(flags))
-    _checked_run(
-        [*compiler.clang, *flags, "-include-pch", str(prelude), "-c", source.name, "-o", made.name],
-        name,
-        out.parent,
-    )
+    front = [*compiler.clang, *flags, "-include-pch", str(prelude), source.name]
+    if "-DTQ_CHECKED=1" not in flags:
+        _checked_run([*front, "-c", "-o", made.name], name, out.parent)
+    else:
+        ir = out.with_suffix(".ll")
+        unoptimised = ["-Xclang", "-disable-llvm-passes", "-fno-discard-value-names"]
+        _checked_run([*front, *unoptimised, "-S", "-emit-llvm", "-o", ir.name], name, out.parent)
+        ir.write_text(check_shifts(ir.read_text()))
+        back = [*compiler.clang, *_back_end(flags), "-x", "ir", ir.name, "-c", "-o", made.name]
+        _checked_run(back, name, out.parent)
     _link(compiler, made, out)
+
+
+def _back_end(flags: list[str]) -> list[str]:
+    """Of `flags` those that concern code generation: what follows `-x cl` is gone by then."""
+    kept = [f for f in flags if f.startswith(("-O", "-fPIC", "-march", "-fsanitize", "-ffp"))]
+    options = [f for a, b in pairwise(flags) if a in ("-mllvm", "-target") for f in (a, b)]
+    return [*kept, *options, "-Wno-override-module"]
 
 
 def _link(compiler: Compiler, made: Path, out: Path) -> None:
@@ -170,7 +189,7 @@ def _prelude_digest() -> str:
     files = sorted(p for p in (_HERE / "include").rglob("*") if p.is_file())
     return disk.digest(
         *(f"{p.relative_to(_HERE)}\n{p.read_text()}" for p in files),
-        (_HERE / "rewrite.py").read_text(),
+        *((_HERE / f"{name}.py").read_text() for name in ("rewrite", "instrument")),
         _mlx_utils(),
     )
 
@@ -194,5 +213,8 @@ def _environment() -> dict[str, str]:
 def _checked_run(command: list[str], what: str, cwd: Path) -> None:
     done = run(command, cwd=cwd, env=_environment())
     if done.returncode:
-        message = re.sub(r"^\d+ errors? generated\.\n?", "", done.stderr, flags=re.M)
+        message = re.sub(
+            r"(\.(?:header|launch):)[12](\d{6}):", lambda m: f"{m[1]}{int(m[2])}:", done.stderr
+        )
+        message = re.sub(r"^\d+ errors? generated\.\n?", "", message, flags=re.M)
         raise MetalCompileError(f"{what} does not compile:\n{message.strip()}")

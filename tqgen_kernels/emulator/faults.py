@@ -1,6 +1,7 @@
 """What the emulator finds wrong with a kernel, and the errors that carry it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Finding:
     index: int | None
     message: str
     soft: bool
+    part: Literal["source", "header"] = "source"  # what `line` counts in
 
 
 class MetalCompileError(RuntimeError):
@@ -31,3 +33,7 @@ class MetalFault(RuntimeError):
     def __init__(self, findings: tuple[Finding, ...]) -> None:
         self.findings = findings
         super().__init__("\n".join(finding.message for finding in findings))
+
+
+class TooManyThreads(MetalFault, ValueError):
+    """A threadgroup of more than 1024 threads; MLX reports it as a ValueError."""

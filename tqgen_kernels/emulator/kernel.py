@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from tqgen_kernels.emulator.build import kernel_library
 from tqgen_kernels.emulator.compiler import Compiler, find_compiler
 from tqgen_kernels.emulator.entry import template_arguments
+from tqgen_kernels.emulator.faults import Finding, MetalFault, TooManyThreads
 from tqgen_kernels.emulator.launch import Library, Memory, launch, load
 from tqgen_kernels.emulator.options import Options, current
-from tqgen_kernels.emulator.report import raise_faults
+from tqgen_kernels.emulator.report import Launched, describe
 from tqgen_kernels.emulator.signature import (
     METAL_TYPES,
     Dtype,
@@ -80,10 +81,7 @@ class MetalKernel:
             )
         grid3, group3 = _sizes("grid", grid), _sizes("threadgroup", threadgroup)
         if prod(group3) > MAX_THREADS:
-            raise ValueError(
-                f"[metal_kernel] A threadgroup of {tuple(threadgroup)} has {prod(group3)} threads; "
-                f"Metal allows {MAX_THREADS}."
-            )
+            raise _too_many_threads(self.name, group3)
         views = [_view(array, self.ensure_row_contiguous) for array in arrays]
         generated, library = self._prepare(
             compiler, options, arrays, views, output_dtypes, tuple(template or ())
@@ -101,7 +99,8 @@ class MetalKernel:
         if prod(grid3):
             raw = launch(compiler, library, memory, grid3, group3, options)
             if raw:
-                raise_faults(raw, self.name, generated, library, options)
+                launched = Launched(self.name, generated, library, group3, options.timeout)
+                _raise_or_record(describe(raw, launched), options)
         return [_array(values, dtype) for values, dtype in outputs]
 
     def _prepare(
@@ -181,6 +180,23 @@ def metal_kernel(
     return MetalKernel(
         name, input_names, output_names, source, header, ensure_row_contiguous, atomic_outputs
     )
+
+
+def _too_many_threads(name: str, threadgroup: tuple[int, int, int]) -> TooManyThreads:
+    message = (
+        f"[metal_kernel] {name}: error: a threadgroup of {threadgroup} has {prod(threadgroup)} "
+        f"threads; Metal allows {MAX_THREADS} [too-many-threads]"
+    )
+    finding = Finding(
+        "too-many-threads", name, None, None, None, None, prod(threadgroup), message, False
+    )
+    return TooManyThreads((finding,))
+
+
+def _raise_or_record(findings: tuple[Finding, ...], options: Options) -> None:
+    options.findings.extend(findings)
+    if any(options.strict or not finding.soft for finding in findings):
+        raise MetalFault(findings)
 
 
 def _sizes(what: str, given: Sequence[int]) -> tuple[int, int, int]:

@@ -20,6 +20,8 @@ from tqgen_kernels.emulator.options import ORDERS, Options
 # Launches share the runtime's global state.
 _lock = threading.RLock()
 
+_FINER_CELLS = 2  # status: the detectors want to know of smaller accesses; launch again
+
 
 class _Buffer(ctypes.Structure):
     _fields_ = (
@@ -46,6 +48,8 @@ class _Launch(ctypes.Structure):
         ("checked", ctypes.c_uint32),
         ("order", ctypes.c_uint32),
         ("seed", ctypes.c_uint32),
+        ("device_grain", ctypes.c_uint32),
+        ("threadgroup_grain", ctypes.c_uint32),
     )
 
 
@@ -94,6 +98,7 @@ class Library:
     range: int | None  # None: its threads wait for one another
     base: int  # address at which the file's address 0 lies
     text: tuple[int, int]
+    grains: list[int]  # log2 of the least accesses seen to device and threadgroup memory
 
 
 @cache
@@ -122,7 +127,7 @@ def load(compiler: Compiler, path: Path) -> Library:
         for name in (b"tq_simd_wait", b"tq_simdgroup_barrier", b"tq_threadgroup_barrier")
     )
     base, text = _layout(contents, entry)
-    return Library(path, handle, entry, None if waits else whole, base, text)
+    return Library(path, handle, entry, None if waits else whole, base, text, [3, 2])
 
 
 def _layout(contents: bytes, entry: int) -> tuple[int, tuple[int, int]]:
@@ -190,7 +195,12 @@ def launch(
     )
     with _lock:
         runtime = _runtime(compiler)
-        status = runtime.tq_launch(ctypes.byref(what))
+        while True:
+            what.device_grain, what.threadgroup_grain = library.grains
+            status = runtime.tq_launch(ctypes.byref(what))
+            if status != _FINER_CELLS:
+                break
+            library.grains[:] = what.device_grain, what.threadgroup_grain
         if status:
             raise MemoryError(
                 f"The emulator could not map memory for a launch (process {os.getpid()}); "

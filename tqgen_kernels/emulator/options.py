@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from tqgen_kernels.emulator.faults import Finding
 
 CHECKS = ("full", "fast")
 ORDERS = ("ascending", "descending", "random")
@@ -15,14 +17,16 @@ class Options:
     """`checks`: "full" reports every kind of fault, "fast" those that cost nothing.
     `order`: of threads and threadgroups. `strict`: raise for soft findings, too.
     `timeout`: seconds for one launch, None for no limit. `compiler`: a path, else the first found.
+    `findings`: everything found while these options held, soft ones included.
     """
 
-    checks: Literal["full", "fast"] = "fast"
+    checks: Literal["full", "fast"] = "full"
     order: Literal["ascending", "descending", "random"] = "ascending"
     seed: int = 0
     strict: bool = False
     timeout: float | None = 60.0
     compiler: str | None = None
+    findings: list[Finding] = field(default_factory=list, compare=False)
 
 
 _current: ContextVar[Options] = ContextVar("emulator_options", default=Options())  # noqa: B039
@@ -60,7 +64,8 @@ def options(
             raise ValueError(f"{name}={value!r}: known are {', '.join(map(repr, allowed))}")
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout={timeout!r}: give seconds above 0")
-    changed = replace(current(), **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    changes = {name: value for name, value in given.items() if value is not None}
+    changed = replace(current(), findings=[], **changes)  # type: ignore[arg-type]
     token = _current.set(changed)
     try:
         yield changed

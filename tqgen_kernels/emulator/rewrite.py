@@ -23,9 +23,19 @@ _BEFORE_STATEMENT = (";", "{", "}", ")", "else", ":")
 
 def rewrite(text: str) -> str:
     """C++ for OpenCL with the meaning of `text`, line for line."""
+    return _rewritten(text).run()
+
+
+def threadgroup_variables(text: str) -> tuple[str, ...]:
+    """Names of the variables whose declarations `rewrite` numbered, from 1."""
+    rewriter = _rewritten(text)
+    rewriter.run()
+    return tuple(rewriter.variables)
+
+
+def _rewritten(text: str) -> "_Rewriter":
     tokens = tokenize(_INCLUDE.sub("", text))
-    makers = _type_names(tokens)
-    return _Rewriter(tokens, makers).run()
+    return _Rewriter(tokens, _type_names(tokens))
 
 
 def _type_names(tokens: list[Token]) -> frozenset[str]:
@@ -64,7 +74,7 @@ class _Rewriter:
         self.code: list[str] = []  # code tokens before the current one
         self.parentheses = 0
         self.braces = 0
-        self.declarations = 0
+        self.variables: list[str] = []  # threadgroup variables by declaration, from 1
 
     def run(self) -> str:
         i = 0
@@ -225,10 +235,10 @@ class _Rewriter:
         element, declarators = parsed
         parts = []
         for name, dimensions in declarators:
-            self.declarations += 1
+            self.variables.append(name)
             address = (
-                f"tq_threadgroup_variable({self.declarations}, sizeof(__tq_id<{element} "
-                f"{dimensions}>), alignof(__tq_id<{element}>), __LINE__)"
+                f"tq_threadgroup_variable({len(self.variables)}, sizeof(__tq_id<{element} "
+                f"{dimensions}>), sizeof(__tq_id<{element}>), alignof(__tq_id<{element}>), __LINE__)"
             )
             reference = f"(&{name}){dimensions}" if dimensions else f"&{name}"
             pointer = f"(*){dimensions}" if dimensions else "*"

@@ -38,7 +38,8 @@ void tq_simdgroup_barrier(unsigned flags, unsigned line);
 void tq_threadgroup_barrier(unsigned flags, unsigned line);
 void tq_fence(unsigned flags);
 // The same address for every thread of a threadgroup; `declaration` counts those of the source.
-void* tq_threadgroup_variable(unsigned declaration, unsigned long bytes, unsigned long align, unsigned line);
+void* tq_threadgroup_variable(unsigned declaration, unsigned long bytes, unsigned long element,
+                              unsigned long align, unsigned line);
 void tq_inactive_lane(unsigned lane, unsigned source);
 void tq_atomic_access(const void* address, unsigned bytes, unsigned writes, unsigned line);
 }

@@ -38,7 +38,7 @@ Finding* report(Kind kind, uint64_t pc, uint32_t line, uint32_t site) {
 enum { done = 0, no_memory = 1, finer_cells = 2 };
 
 // Runs a launch. Afterwards tq_findings() of them are at tq_finding(i).
-EXPORT int tq_launch(const Launch* what) {
+EXPORT int tq_launch(Launch* what) {
   launch = *what;
   n_findings = 0;
   stopped = false;
@@ -47,7 +47,11 @@ EXPORT int tq_launch(const Launch* what) {
   run_groups();
   unwatch_signals();
   if (launch.checked) {
-    if (need_finer_cells) return finer_cells;
+    if (need_finer_cells) {
+      what->device_grain = launch.device_grain;
+      what->threadgroup_grain = launch.threadgroup_grain;
+      return finer_cells;
+    }
     if (!stopped) shadow_end_launch();
   }
   if (!stopped) collect_results();

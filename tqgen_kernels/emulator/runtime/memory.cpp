@@ -82,8 +82,8 @@ void collect_results() {
 // Variables keep their places from one threadgroup to the next.
 void reset_threadgroup_variables() {}
 
-EXPORT void* tq_threadgroup_variable(unsigned declaration, unsigned long bytes, unsigned long align,
-                                     unsigned line) {
+EXPORT void* tq_threadgroup_variable(unsigned declaration, unsigned long bytes,
+                                     unsigned long element, unsigned long align, unsigned line) {
   for (uint32_t i = 0; i < n_variables; ++i)
     if (variables[i].declaration == declaration) return variables[i].start;
   if (align < 16) align = 16;
@@ -92,13 +92,15 @@ EXPORT void* tq_threadgroup_variable(unsigned declaration, unsigned long bytes, 
   bool room = n_variables < 64 && at + bytes + red_zone <= threadgroup_reserve;
   if (threadgroup_bytes > threadgroup_limit || !room) {
     if (Finding* f = report(threadgroup_memory_limit, 0, line, declaration)) {
+      f->slot = max_slots + declaration;
+      f->space = threadgroup_space;
       f->index = threadgroup_bytes;
       f->extent = threadgroup_limit;
     }
     stop_launch();
   }
   Variable& v = variables[n_variables++];
-  v = {threadgroup_memory + at, bytes, (uint32_t)align, declaration, line};
+  v = {threadgroup_memory + at, bytes, (uint32_t)element, declaration};
   threadgroup_used = (uint32_t)(at + bytes + red_zone);
   return v.start;
 }
@@ -109,4 +111,24 @@ const Variable* variable_at(uint64_t offset) {
   for (uint32_t i = 0; i < n_variables; ++i)
     if ((uint64_t)(variables[i].start - threadgroup_memory) <= offset) found = &variables[i];
   return found;
+}
+
+void locate(Finding* f, uint32_t slot, int64_t offset) {
+  const Slot& s = slots[slot];
+  int64_t origin = s.origin, element = s.element ? s.element : 1;
+  uint64_t bytes = s.bytes;
+  f->slot = slot;
+  f->space = device_space;
+  if (slot == threadgroup_slot) {
+    f->space = threadgroup_space;
+    if (const Variable* v = variable_at((uint64_t)offset)) {
+      f->slot = max_slots + v->declaration;
+      origin = v->start - threadgroup_memory;
+      element = v->element;
+      bytes = v->bytes;
+    }
+  }
+  int64_t at = offset - origin;
+  f->index = at >= 0 ? at / element : -((-at + element - 1) / element);
+  f->extent = bytes / (uint64_t)element;
 }

@@ -31,6 +31,7 @@ struct Launch {
   uint32_t checked;                     // the kernel reports its accesses
   uint32_t order;                       // see Order
   uint32_t seed;
+  uint32_t device_grain, threadgroup_grain;  // log2 of the least access; lowered by a launch
 };
 enum Order { ascending = 0, descending = 1, random_order = 2 };
 
@@ -74,7 +75,7 @@ struct Finding {
   uint32_t line, other_line;
   const char* file;    // where `line` is, if known
   int64_t index;       // element, or the offending value
-  int64_t slot;        // buffer or threadgroup variable, -1: neither
+  int64_t slot;        // buffer, 64 + declaration of a threadgroup variable, or -1
   uint32_t thread[3], group[3];
   uint32_t other_thread, other_group;
   uint64_t extent;     // elements or bytes that there are
@@ -113,9 +114,11 @@ void reset_threadgroup_variables();
 struct Variable {
   char* start;
   uint64_t bytes;
-  uint32_t align, declaration, line;
+  uint32_t element, declaration;
 };
 const Variable* variable_at(uint64_t offset);
+// Says in a finding which element of what lies `offset` bytes into a slot.
+void locate(Finding* f, uint32_t slot, int64_t offset);
 extern uint32_t n_variables;
 extern Variable variables[64];
 
@@ -127,7 +130,7 @@ void shadow_simd_step(uint32_t simd);
 void shadow_simd_barrier(uint32_t simd, uint32_t flags);
 void shadow_end_launch();
 void shadow_settle();
-extern bool need_finer_cells;
+extern bool need_finer_cells;  // an access was smaller than a cell: launch again
 
 // ---- execution ----------------------------------------------------------------------------------
 void run_groups();

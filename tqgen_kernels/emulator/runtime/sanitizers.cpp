@@ -1,1 +1,66 @@
+// Callbacks of the undefined-behaviour checks that the compiler puts into kernels.
 #include "runtime.h"
+
+namespace {
+struct Location {
+  const char* file;
+  uint32_t line, column;
+};
+struct OutOfBounds {
+  Location at;
+  const void *array, *index;
+};
+struct Overflow {
+  Location at;
+  const void* type;
+};
+struct TypeMismatch {
+  Location at;
+  const void* type;
+  unsigned char log_alignment, check_kind;
+};
+struct FloatCast {
+  Location at;
+  const void *from, *to;
+};
+
+Finding* at(Kind kind, const Location& where) {
+  Finding* f = report(kind, 0, where.line, where.column);
+  if (f) f->file = where.file;
+  return f;
+}
+}  // namespace
+
+EXPORT void __ubsan_handle_out_of_bounds(OutOfBounds* data, uint64_t index) {
+  if (Finding* f = at(out_of_bounds, data->at)) {
+    f->space = thread_space;
+    f->index = (int64_t)index;
+    // An array type's descriptor: kind, info, then its name: 'float[32]'.
+    f->other_pc = (uint64_t)data->array;
+  }
+  stop_launch();
+}
+EXPORT void __ubsan_handle_divrem_overflow(Overflow* data, uint64_t, uint64_t) {
+  at(division_by_zero, data->at);
+  stop_launch();
+}
+EXPORT void __ubsan_handle_type_mismatch_v1(TypeMismatch* data, uint64_t address) {
+  if (address) {
+    if (Finding* f = at(misaligned, data->at)) {
+      f->other_pc = address;
+      f->extent = 1u << data->log_alignment;
+    }
+  } else {
+    at(wild_access, data->at);
+  }
+  stop_launch();
+}
+EXPORT void __ubsan_handle_float_cast_overflow(FloatCast* data, uint64_t) {
+  at(float_to_int_range, data->at);
+}
+EXPORT void tq_shift_out_of_range(int64_t amount, uint32_t width) {
+  if (Finding* f = report(shift_out_of_range, (uint64_t)__builtin_return_address(0) - 1, 0, 0)) {
+    f->index = amount;
+    f->extent = width;
+  }
+}

@@ -62,7 +62,7 @@ void resolve(Simdgroup& s) {
   if (group != s.all && launch.checked) {
     uint32_t me = tq_thread;
     tq_thread = current * 32 + first;
-    bool barrier = leader.what == 3 && (s.all & ~s.done & ~group);
+    bool barrier = leader.what == 3;
     if (Finding* f = report(barrier ? barrier_divergence : simd_divergence, 0, leader.line, group)) {
       f->soft = !barrier;
       f->index = group;

@@ -62,14 +62,8 @@ void describe_address(Finding* f, uint64_t address) {
   uint64_t offset = address - (uint64_t)region;
   if (offset >= region_bytes) return;
   uint32_t slot = (uint32_t)(offset >> slot_shift);
-  const Slot& s = slots[slot];
-  f->slot = slot;
   f->kind = out_of_bounds;
-  f->space = slot == threadgroup_slot ? threadgroup_space : device_space;
-  if (!s.element) return;
-  int64_t bytes = (int64_t)address - (int64_t)s.start - s.origin;
-  f->index = bytes >= 0 ? bytes / s.element : -((-bytes + s.element - 1) / s.element);
-  f->extent = s.bytes / s.element;
+  locate(f, slot, (int64_t)address - (int64_t)slots[slot].start);
 }
 
 void on_trap(int signal, siginfo_t* info, void* context) {
@@ -85,6 +79,10 @@ void on_trap(int signal, siginfo_t* info, void* context) {
   pc = kernel_pc(pc, sp, !overflow);
   Kind kind = signal == SIGFPE ? division_by_zero : overflow ? stack_overflow : wild_access;
   if (signal == SIGILL) kind = crash;
+#if defined(__x86_64__) && defined(__linux__)
+  // The processor demands the alignment of a vector, and reports no address when it is missing.
+  if (signal == SIGSEGV && info->si_code == SI_KERNEL) kind = misaligned;
+#endif
   if (Finding* f = report(kind, pc, 0, (uint32_t)address)) {
     if (kind == wild_access) {
       f->index = (int64_t)address;

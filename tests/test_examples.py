@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,14 @@ def test_long_document_reads_once(tmp_path: Path) -> None:
     assert "tokens from document.safetensors" in second
     assert first.partition("> Who")[2] == second.partition("> Who")[2]
     assert (tmp_path / "document.safetensors").read_bytes() == saved
+
+
+def test_tune_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TQGEN_CACHE_DIR", str(tmp_path / "cache"))
+    printed = run("tune_and_export.py", "--out", "records.json", cwd=tmp_path)
+    assert printed.count("<- chosen") == 1
+    exported = json.loads((tmp_path / "records.json").read_text())
+    assert len(exported["records"]) == 1
 
 
 def test_check_kernel(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ one look-up: problems, geometry and parameter arrays are remembered.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,11 @@ from tqgen_kernels.codegen.problem import (
     batch_bucket,
     context_bucket,
 )
+from tqgen_kernels.codegen.variant import Launch
 from tqgen_kernels.quant.packing import TILE
 
 if TYPE_CHECKING:
+    from tqgen_kernels.backends import Launcher
     from tqgen_kernels.operations import Packed
 
 
@@ -36,11 +39,11 @@ def _name(dtype: mx.Dtype) -> Any:
 
 
 @lru_cache(maxsize=512)
-def _compiled(cls: type, backend: str, *fields: Any) -> Compiled | None:
+def _compiled(cls: type, backend: str, **fields: Any) -> Compiled | None:
     """The compiled kernel of the problem with these fields; None for the portable path."""
     if backend == backends.PORTABLE:
         return None
-    return registry.kernel(cls(*fields)).compiled
+    return registry.kernel(cls(**fields)).compiled
 
 
 @lru_cache(maxsize=256)
@@ -55,6 +58,7 @@ def forget() -> None:
     """Choose anew: after tuning, or for another backend."""
     registry.forget()
     _compiled.cache_clear()
+    _attend_plan.cache_clear()
 
 
 def encode(
@@ -64,14 +68,14 @@ def encode(
     kernel = _compiled(
         EncodeProblem,
         backends.default_name(),
-        dim,
-        bits,
-        layout,
-        _name(x.dtype),
-        norm_correction,
-        heads,
-        batch_bucket(batch),
-        context_bucket(tokens),
+        head_dim=dim,
+        bits=bits,
+        layout=layout,
+        dtype=_name(x.dtype),
+        norm_correction=norm_correction,
+        kv_heads=heads,
+        batch=batch_bucket(batch),
+        context=context_bucket(tokens),
     )
     if kernel is None:
         return None
@@ -95,14 +99,14 @@ def dequantize(
     kernel = _compiled(
         DequantizeProblem,
         backends.default_name(),
-        head_dim,
-        bits,
-        layout,
-        _name(dtype),
-        rotated,
-        heads,
-        batch_bucket(batch),
-        context_bucket(tiles * TILE),
+        head_dim=head_dim,
+        bits=bits,
+        layout=layout,
+        dtype=_name(dtype),
+        rotated=rotated,
+        kv_heads=heads,
+        batch=batch_bucket(batch),
+        context=context_bucket(tiles * TILE),
     )
     if kernel is None:
         return None
@@ -115,43 +119,93 @@ def dequantize(
     return kernel(inputs, {"tiles": tiles})[0]
 
 
-def attend(q: mx.array, store: Packed, scale: float) -> mx.array | None:
-    batch, heads, q_len, key_dim = q.shape
-    kv_heads, window, value_dim = store.exact_values.shape[1:]
+@dataclass(frozen=True)
+class _AttendPlan:
+    """Both launches of one decode step: the same for all layers of one shape."""
+
+    attend: Launcher
+    attend_launch: Launch
+    combine: Launcher
+    combine_launch: Launch
+    params: mx.array
+    key_signs: mx.array
+    value_signs: mx.array
+
+
+@lru_cache(maxsize=128)
+def _attend_plan(
+    backend: str,
+    q_shape: tuple[int, ...],
+    dtype: mx.Dtype,
+    room: int,
+    window: tuple[int, ...],
+    tiles: int,
+    exact: int,
+    key_bits: int,
+    value_bits: int,
+    seeds: tuple[int, int],
+    scale: float,
+) -> _AttendPlan | None:
+    batch, heads, q_len, key_dim = q_shape
+    _, kv_heads, window_tokens, value_dim = window
     gqa = heads // kv_heads
     if gqa > MAX_GQA:
         return None
-    backend = backends.default_name()
-    dtype, sizes = _name(q.dtype), (batch_bucket(batch), context_bucket(store.tiles * TILE))
-    shape = (key_dim, value_dim, store.key_bits, store.value_bits, gqa, q_len)
-    kernel = _compiled(AttendProblem, backend, *shape, dtype, kv_heads, *sizes)
-    merge = _compiled(CombineProblem, backend, value_dim, dtype, heads, *sizes)
+    sizes = {
+        "dtype": _name(dtype),
+        "batch": batch_bucket(batch),
+        "context": context_bucket(tiles * TILE),
+    }
+    kernel = _compiled(
+        AttendProblem,
+        backend,
+        key_dim=key_dim,
+        value_dim=value_dim,
+        key_bits=key_bits,
+        value_bits=value_bits,
+        gqa=gqa,
+        q_len=q_len,
+        kv_heads=kv_heads,
+        **sizes,
+    )
+    merge = _compiled(CombineProblem, backend, value_dim=value_dim, heads=heads, **sizes)
     if kernel is None or merge is None:
         return None
     problem: Any = kernel.variant.problem
-    splits, each = splits_for(problem, kernel.variant.config, batch * kv_heads, store.tiles)
+    splits, each = splits_for(problem, kernel.variant.config, batch * kv_heads, tiles)
     rows = batch * heads * q_len
-    numbers = (store.tiles, store.key_words.shape[2], each, store.exact, window)
-    params = _params(*attend_params(*numbers, scale, splits, rows))
-    inputs = {
-        "queries": q,
-        "key_words": store.key_words,
-        "key_scales": store.key_scales,
-        "value_words": store.value_words,
-        "value_scales": store.value_scales,
-        "exact_keys": store.exact_keys,
-        "exact_values": store.exact_values,
-        "signs": signs(key_dim, store.key_seed),
-        "params": params,
-    }
-    partials, statistics = kernel(inputs, {"splits": splits})
-    merged = merge(
-        {
-            "partials": partials,
-            "statistics": statistics,
-            "signs": signs(value_dim, store.value_seed),
-            "params": params,
-        },
-        {},
+    numbers = attend_params(tiles, room, each, exact, window_tokens, scale, splits, rows)
+    launch = kernel.geometry({"queries": q_shape}, {"splits": splits})
+    return _AttendPlan(
+        kernel.launcher,
+        launch,
+        merge.launcher,
+        merge.geometry({"partials": launch.output_shapes[0]}, {}),
+        _params(*numbers),
+        signs(key_dim, seeds[0]),
+        signs(value_dim, seeds[1]),
     )
-    return merged[0].reshape(batch, heads, q_len, value_dim)
+
+
+def attend(q: mx.array, store: Packed, scale: float) -> mx.array | None:
+    plan = _attend_plan(
+        backends.default_name(),
+        q.shape,
+        q.dtype,
+        store.key_words.shape[2],
+        store.exact_values.shape,
+        store.tiles,
+        store.exact,
+        store.key_bits,
+        store.value_bits,
+        (store.key_seed, store.value_seed),
+        scale,
+    )
+    if plan is None:
+        return None
+    # In the order of the families' inputs.
+    packed = (store.key_words, store.key_scales, store.value_words, store.value_scales)
+    exact = (store.exact_keys, store.exact_values)
+    parts = plan.attend([q, *packed, *exact, plan.key_signs, plan.params], plan.attend_launch)
+    out = plan.combine([*parts, plan.value_signs, plan.params], plan.combine_launch)[0]
+    return out.reshape(*q.shape[:3], -1)

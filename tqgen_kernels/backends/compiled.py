@@ -12,7 +12,7 @@ import numpy as np
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Example, Family, Verification
 from tqgen_kernels.codegen.problem import family_of
-from tqgen_kernels.codegen.variant import Variant
+from tqgen_kernels.codegen.variant import Launch, Shape, Variant
 
 if TYPE_CHECKING:
     from tqgen_kernels.backends import Launcher
@@ -34,9 +34,12 @@ class Compiled:
         self, inputs: Mapping[str, mx.array], scalars: Mapping[str, int]
     ) -> list[mx.array]:
         """The outputs in the family's order. Raises what the backend raises at launch."""
-        shapes = {name: array.shape for name, array in inputs.items()}
-        geometry = self.family.launch(self.variant.problem, self.variant.config, shapes, scalars)
+        geometry = self.geometry({name: a.shape for name, a in inputs.items()}, scalars)
         return self.launcher([inputs[name] for name in self.variant.input_names], geometry)
+
+    def geometry(self, shapes: Mapping[str, Shape], scalars: Mapping[str, int]) -> Launch:
+        """Grid, threadgroup and outputs for inputs of these shapes."""
+        return self.family.launch(self.variant.problem, self.variant.config, shapes, scalars)
 
     def verify(self, seed: int = 0, tokens: int | None = None) -> Verification:
         """Runs an example of the problem and compares it with the float64 reference."""

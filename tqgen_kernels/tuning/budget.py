@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+MOST_RESERVED = 0.3
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -16,11 +17,14 @@ class OutOfTime(Exception):
 
 @dataclass
 class Budget:
-    """Counts from its creation. seconds None: no limit. share: the part that may be spent now."""
+    """Counts from its creation. seconds None: no limit.
+
+    reserve: seconds that may not be spent yet; at most MOST_RESERVED of the whole is held back.
+    """
 
     seconds: float | None = None
     clock: Callable[[], float] = time.monotonic
-    share: float = 1.0
+    reserve: float = 0.0
     start: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -39,10 +43,11 @@ class Budget:
     def spent(self) -> bool:
         if self.seconds is None:
             return False
-        return self.clock() - self.start >= self.seconds * self.share
+        reserve = min(self.reserve, MOST_RESERVED * self.seconds)
+        return self.clock() - self.start >= self.seconds - reserve
 
     def check(self) -> None:
-        """Raises OutOfTime when the present share is spent."""
+        """Raises OutOfTime when what may be spent now is spent."""
         if self.spent:
             raise OutOfTime
 

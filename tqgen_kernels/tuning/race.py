@@ -23,6 +23,7 @@ class Race:
     """`results` grows by every trial.
 
     order: the candidates in declared order with their index, the default first.
+    medians: of phase 1, seconds per launch, of what is correct and was timed.
     peak: GB/s, or None. after: called with the config after every trial and final round.
     """
 
@@ -34,8 +35,13 @@ class Race:
     budget: Budget
     after: Callable[[Config], None]
     results: dict[Config, Result]
+    medians: dict[Config, float] = field(default_factory=dict)
     _prepared: dict[Config, Prepared] = field(default_factory=dict)
     _launches: dict[Config, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for config, result in self.results.items():
+            self._note(config, result)
 
     def trial(self, config: Config, samples: int, *, must: bool = False) -> float | None:
         """Measures `config` until it has `samples` samples. Its median, None if it is invalid.
@@ -49,7 +55,7 @@ class Race:
                 self.budget.check()
             self._attempt(config, samples)
             self.after(config)
-        return self.median(config)
+        return self.medians.get(config)
 
     def final(self, rounds: int) -> None:
         """Phase 2: the finalists interleaved. A round counts only when it is whole."""
@@ -76,12 +82,11 @@ class Race:
 
     def finalists(self) -> list[Config]:
         """In declared order: by phase 1 the fastest few kernels, and the default and the roads."""
-        medians = {c: m for c in self.order if (m := self.median(c)) is not None}
         kernels = self._kernels()
         limit = min(kernels.values(), default=0.0) * (1 + self.policy.finalist_margin)
         within = sorted((m, self.order[c], c) for c, m in kernels.items() if m <= limit)
         chosen = {c for _, _, c in within[: self.policy.finalists]}
-        chosen |= {c for c in medians if self._always(c)}
+        chosen |= {c for c in self.medians if self._always(c)}
         return sorted(chosen, key=self.order.__getitem__)
 
     def _always(self, config: Config) -> bool:
@@ -96,15 +101,7 @@ class Race:
 
     def _kernels(self) -> dict[Config, float]:
         """The medians of phase 1 of what is no road."""
-        timed = {c: m for c in self.results if (m := self.median(c)) is not None}
-        return {c: m for c, m in timed.items() if self.results[c].road is None}
-
-    def median(self, config: Config) -> float | None:
-        """Of phase 1, seconds per launch; None for what is invalid or was not timed."""
-        result = self.results.get(config)
-        if result is None or result.outcome != "correct" or not result.samples:
-            return None
-        return median(result.samples)
+        return {c: m for c, m in self.medians.items() if self.results[c].road is None}
 
     def _rounds(self, finalists: Sequence[Config]) -> int:
         return min(len(self.results[c].final_samples) // 2 for c in finalists)
@@ -125,6 +122,7 @@ class Race:
 
     def _invalidate(self, config: Config, error: InvalidVariant) -> None:
         self._prepared.pop(config, None)
+        self.medians.pop(config, None)
         self.results[config] = invalid(config, self.order[config], error.kind, error.detail)
 
     def _prepare(self, config: Config) -> Prepared:
@@ -150,7 +148,7 @@ class Race:
         if known is not None and known.source_sha256 == prepared.source_sha256:
             fresh = replace(fresh, samples=known.samples, final_samples=known.final_samples)
         self._prepared[config] = prepared
-        self.results[config] = fresh
+        self._note(config, fresh)
         return prepared
 
     def _calibrate(self, config: Config, prepared: Prepared) -> float:
@@ -176,7 +174,13 @@ class Race:
         seconds = median(result.timed)
         speed = achieved_bandwidth(result.bytes_moved, seconds) if result.bytes_moved else None
         share = speed / self.peak if speed is not None and self.peak else None
-        self.results[config] = replace(result, bandwidth=speed, roofline=share)
+        self._note(config, replace(result, bandwidth=speed, roofline=share))
+
+    def _note(self, config: Config, result: Result) -> None:
+        self.results[config] = result
+        self.medians.pop(config, None)
+        if result.outcome == "correct" and result.samples:
+            self.medians[config] = median(result.samples)
 
 
 def invalid(config: Config, index: int, kind: str, detail: str) -> Result:

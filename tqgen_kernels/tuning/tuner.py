@@ -25,7 +25,6 @@ from tqgen_kernels.tuning.roofline import peak_bandwidth
 from tqgen_kernels.tuning.runner import InvalidVariant, Runner
 from tqgen_kernels.tuning.strategy import Exhaustive, Strategy
 
-PHASE_1 = 0.7  # of the budget, so that some is left for the final
 SAVE_EVERY = 2.0  # seconds
 
 
@@ -131,16 +130,17 @@ def tune(
     phase = "candidates"
     stopped: Stopped = "complete"
     try:
-        budget.share = PHASE_1
+        budget.reserve = float("inf")
         try:
-            race.trial(task.default, policy.samples, must=True)
+            once = race.trial(task.default, policy.samples, must=True)
+            budget.reserve = _final_seconds(task, policy, once)
             for road in task.roads:
                 race.trial(road, policy.samples)
             strategy.search(_ranked(task, policy), race.trial, policy.samples)
         except OutOfTime:
             stopped = "budget"
         phase = "final"
-        budget.share = 1.0
+        budget.reserve = 0.0
         try:
             race.final(policy.rounds)
         except OutOfTime:
@@ -199,6 +199,13 @@ def _known(
     return known
 
 
+def _final_seconds(task: Task, policy: Policy, once: float | None) -> float:
+    """About how long the final takes where the default takes `once` a launch."""
+    once = once or policy.sample_seconds
+    runs = (policy.finalists + 1 + len(task.roads)) * 2 * policy.rounds
+    return runs * (max(policy.sample_seconds, once) + once)
+
+
 def _ranked(task: Task, policy: Policy) -> Sequence[Config]:
     """The candidates besides the default and the roads, the most promising first."""
     always = {task.default, *task.roads}
@@ -244,14 +251,13 @@ def _record(
 
 
 def _progress(race: Race, phase: str, budget: Budget) -> Progress:
-    timed = {c: m for c in race.results if (m := race.median(c)) is not None}
-    best = min(timed, key=lambda c: (timed[c], race.order[c]), default=None)
+    best = min(race.medians, key=lambda c: (race.medians[c], race.order[c]), default=None)
     return Progress(
         problem=race.problem,
         phase=phase,
         done=len(race.results),
         total=len(race.order),
-        best=None if best is None else timed[best],
+        best=None if best is None else race.medians[best],
         best_config=best,
         left=budget.left,
     )

@@ -126,7 +126,7 @@ def _kernel_table(rows: Sequence[Chosen]) -> Table:
 
     table = Table(title="What runs for each kernel problem, and why", title_justify="left")
     for column in ("kernel", "runs", "chosen by", "why", "candidates tried"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "kernel")
     for row in rows:
         table.add_row(row.kernel, row.runs, row.origin, row.why, row.tuning)
     return table

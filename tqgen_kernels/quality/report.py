@@ -217,7 +217,8 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     axes.set_yscale("log")
     axes.set_title(title, size=9)
     axes.grid(True, which="both", alpha=0.3)
-    axes.legend()
+    if points:
+        axes.legend()
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.png")
     try:
         figure.savefig(partial, dpi=150)

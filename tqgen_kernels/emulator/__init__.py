@@ -1,16 +1,19 @@
 """Run, check and break MLX Metal kernels on a CPU.
 
-Works now: `metal_kernel` with threadgroups, barriers, SIMD and quad functions, vectors, half,
-bfloat, simdgroup_matrix, atomics, metal:: math, templates, headers; on ziglang or clang >= 17.
+`metal_kernel` takes the place of mx.fast.metal_kernel; `install` puts it there for the process.
+`options` says what is checked while kernels run, `check` reads a text without running it.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault
-from tqgen_kernels.emulator.installation import install, is_installed, uninstall
 from tqgen_kernels.emulator.options import Options, options
 
 if TYPE_CHECKING:
+    from tqgen_kernels.emulator.check_static import check
+    from tqgen_kernels.emulator.compiler import is_available
+    from tqgen_kernels.emulator.installation import install, uninstall
     from tqgen_kernels.emulator.kernel import MetalKernel, metal_kernel
 
 __all__ = [
@@ -19,18 +22,28 @@ __all__ = [
     "MetalFault",
     "MetalKernel",
     "Options",
+    "check",
     "install",
-    "is_installed",
+    "is_available",
     "metal_kernel",
     "options",
     "uninstall",
 ]
 
+# Imported when first used: the signature rules and the pytest plugin do without MLX.
+_LATER = {
+    "MetalKernel": "kernel",
+    "check": "check_static",
+    "install": "installation",
+    "is_available": "compiler",
+    "metal_kernel": "kernel",
+    "uninstall": "installation",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # What needs MLX is imported when it is asked for.
-    if name in ("MetalKernel", "metal_kernel"):
-        from tqgen_kernels.emulator import kernel
-
-        return getattr(kernel, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value

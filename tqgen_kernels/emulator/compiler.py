@@ -46,6 +46,15 @@ def find_compiler(explicit: str | None = None) -> Compiler:
     )
 
 
+def is_available() -> bool:
+    """Whether there is a compiler to run kernels with."""
+    try:
+        find_compiler()
+    except MetalCompileError:
+        return False
+    return True
+
+
 @cache
 def _find(explicit: str, path: str) -> Compiler:
     if explicit:

@@ -34,6 +34,7 @@ from tqgen_kernels.tuning.policy import DEFAULT, QUICK
 from tqgen_kernels.tuning.records import Record
 from tqgen_kernels.tuning.runner import InvalidVariant, Prepared, road_name
 from tqgen_kernels.tuning.session import DEFAULT_SECONDS, tune_all
+from tqgen_kernels.tuning.strategy import Strategy
 from tqgen_kernels.tuning.task import task_of
 from tqgen_kernels.tuning.tuner import Progress
 
@@ -135,6 +136,7 @@ def run_portable(problem: Problem, inputs: dict[str, mx.array], example: Example
                 seed=_SEED,
                 layout=problem.layout,
                 norm_correction=problem.norm_correction,
+                codebook=problem.codebook,
             )
         )
     if isinstance(problem, DequantizeProblem):
@@ -148,6 +150,7 @@ def run_portable(problem: Problem, inputs: dict[str, mx.array], example: Example
             layout=problem.layout,
             dtype=getattr(mx, problem.dtype),
             rotated=problem.rotated,
+            codebook=problem.codebook,
         )
         return [vectors]
     if isinstance(problem, AttendProblem):
@@ -160,6 +163,8 @@ def run_portable(problem: Problem, inputs: dict[str, mx.array], example: Example
             value_bits=problem.value_bits,
             key_seed=_SEED,
             value_seed=_SEED + 1,
+            codebook=problem.codebook,
+            storage=problem.storage,
         )
         return [portable.attend(inputs["queries"], store, scale=problem.key_dim**-0.5)]
     raise InvalidVariant("constraints", f"{family_of(problem)} has no portable path")
@@ -188,6 +193,7 @@ def autotune(
     quick: bool = False,
     again: bool = False,
     backend: str | None = None,
+    strategy: Strategy | None = None,
     database: Database | None = None,
     progress: Callable[[Progress], None] = lambda state: None,
 ) -> list[Record]:
@@ -205,6 +211,7 @@ def autotune(
         detect(name),
         database=user_database() if database is None else database,
         policy=QUICK if quick else DEFAULT,
+        strategy=strategy,
         seconds=seconds,
         again=again,
         progress=progress,

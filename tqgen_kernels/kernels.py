@@ -62,7 +62,7 @@ def forget() -> None:
 
 
 def encode(
-    x: mx.array, bits: int, seed: int, layout: str, norm_correction: bool
+    x: mx.array, bits: int, seed: int, layout: str, norm_correction: bool, codebook: str
 ) -> tuple[mx.array, mx.array] | None:
     batch, heads, tokens, dim = x.shape
     kernel = _compiled(
@@ -73,6 +73,7 @@ def encode(
         layout=layout,
         dtype=_name(x.dtype),
         norm_correction=norm_correction,
+        codebook=codebook,
         kv_heads=heads,
         batch=batch_bucket(batch),
         context=context_bucket(tokens),
@@ -94,6 +95,7 @@ def dequantize(
     layout: str,
     dtype: mx.Dtype,
     rotated: bool,
+    codebook: str,
 ) -> mx.array | None:
     batch, heads, room = words.shape[:3]
     kernel = _compiled(
@@ -104,6 +106,7 @@ def dequantize(
         layout=layout,
         dtype=_name(dtype),
         rotated=rotated,
+        codebook=codebook,
         kv_heads=heads,
         batch=batch_bucket(batch),
         context=context_bucket(tiles * TILE),
@@ -145,6 +148,8 @@ def _attend_plan(
     value_bits: int,
     seeds: tuple[int, int],
     scale: float,
+    codebook: str,
+    storage: str,
 ) -> _AttendPlan | None:
     batch, heads, q_len, key_dim = q_shape
     _, kv_heads, window_tokens, value_dim = window
@@ -165,6 +170,8 @@ def _attend_plan(
         value_bits=value_bits,
         gqa=gqa,
         q_len=q_len,
+        codebook=codebook,
+        storage=storage,
         kv_heads=kv_heads,
         **sizes,
     )
@@ -200,6 +207,8 @@ def attend(q: mx.array, store: Packed, scale: float) -> mx.array | None:
         store.value_bits,
         (store.key_seed, store.value_seed),
         scale,
+        store.codebook,
+        store.storage,
     )
     if plan is None:
         return None

@@ -13,10 +13,12 @@ import mlx.core as mx
 
 from tqgen_kernels import kernels
 from tqgen_kernels.backends import portable
+from tqgen_kernels.quant.codebook import CodebookKind
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE
 
-Layout = Literal["key", "value"]
+Layout = Literal["key", "value", "key_fragment", "value_fragment"]
+Storage = Literal["tiles", "fragment"]
 MAX_Q_LEN = 8  # tokens that one call of `attend` takes
 
 
@@ -28,7 +30,8 @@ class Packed:
     key_scales and value_scales (B, H, capacity, 32), float16; exact_keys (B, H, window, D) and
     exact_values (B, H, window, Dv) in the model's dtype, not rotated. Of these, the first `tiles`
     tiles and the first `exact` tokens of the window hold something. The newest tokens are at the
-    end of the window.
+    end of the window. storage "fragment": the words' last two axes are (D / 32 * bits, 32) on both
+    sides.
     """
 
     key_words: mx.array
@@ -43,24 +46,40 @@ class Packed:
     value_bits: int
     key_seed: int
     value_seed: int
+    codebook: CodebookKind = "lloyd-max"
+    storage: Storage = "tiles"
 
 
 def encode(
-    x: mx.array, *, bits: int, seed: int, layout: Layout, norm_correction: bool = True
+    x: mx.array,
+    *,
+    bits: int,
+    seed: int,
+    layout: Layout,
+    norm_correction: bool = True,
+    codebook: CodebookKind = "lloyd-max",
 ) -> tuple[mx.array, mx.array]:
     """Vectors x (B, H, 32 n, D) to words and scales (B, H, n, 32) float16.
 
     words, uint32: (B, H, n, ceil(D * bits / 32), 32) for layout 'key', (B, H, n, bits, D) for
-    'value'. Method: TurboQuant (arXiv 2504.19874, section 3) with a randomised Hadamard rotation.
+    'value', (B, H, n, D / 32 * bits, 32) for both fragment layouts.
+    Method: TurboQuant (arXiv 2504.19874, section 3) with a randomised Hadamard rotation.
     Raises ValueError for a head_dim without a rotation or a part of a tile.
     """
     factor(x.shape[-1])
     if x.ndim != 4 or x.shape[2] % TILE:
         raise ValueError(f"encode takes (batch, heads, 32 n, head_dim), not {x.shape}.")
-    out = kernels.encode(x, bits, seed, layout, norm_correction)
+    out = kernels.encode(x, bits, seed, layout, norm_correction, codebook)
     if out is not None:
         return out
-    return portable.encode(x, bits=bits, seed=seed, layout=layout, norm_correction=norm_correction)
+    return portable.encode(
+        x,
+        bits=bits,
+        seed=seed,
+        layout=layout,
+        norm_correction=norm_correction,
+        codebook=codebook,
+    )
 
 
 def dequantize(
@@ -74,12 +93,15 @@ def dequantize(
     layout: Layout,
     dtype: mx.Dtype,
     rotated: bool = False,
+    codebook: CodebookKind = "lloyd-max",
 ) -> mx.array:
     """The vectors (B, H, 32 tiles, D) that the first `tiles` tiles stand for, in `dtype`.
 
     rotated: leave them in the rotated basis, y = R x.
     """
-    out = kernels.dequantize(words, scales, tiles, head_dim, bits, seed, layout, dtype, rotated)
+    out = kernels.dequantize(
+        words, scales, tiles, head_dim, bits, seed, layout, dtype, rotated, codebook
+    )
     if out is not None:
         return out
     return portable.dequantize(
@@ -92,6 +114,7 @@ def dequantize(
         layout=layout,
         dtype=dtype,
         rotated=rotated,
+        codebook=codebook,
     )
 
 

@@ -22,11 +22,25 @@ dims = st.sampled_from(supported_dims())
 bits = st.integers(1, 8)
 dtypes = st.sampled_from(["float32", "float16", "bfloat16"])
 layouts = st.sampled_from(["key", "value"])
+books = st.sampled_from(["lloyd-max", "uniform", "cubic"])
+whole = st.sampled_from([d for d in supported_dims() if d % 32 == 0])
+fragments = st.sampled_from(["key_fragment", "value_fragment"])
 problems = st.one_of(
     st.builds(EncodeProblem, dims, bits, layouts, dtypes, st.booleans()),
     st.builds(DequantizeProblem, dims, bits, layouts, dtypes, st.booleans()),
     st.builds(QKScoresProblem, dims, bits, st.integers(1, 16), st.integers(1, 8), dtypes),
     st.builds(AttendProblem, dims, dims, bits, bits, st.integers(1, 16), st.integers(1, 8), dtypes),
+    st.builds(EncodeProblem, whole, bits, fragments, dtypes, codebook=books),
+    st.builds(DequantizeProblem, whole, bits, fragments, codebook=books),
+    st.builds(
+        AttendProblem,
+        whole,
+        whole,
+        bits,
+        bits,
+        codebook=st.just("cubic"),
+        storage=st.just("fragment"),
+    ),
     st.builds(CombineProblem, dims, dtypes),
 )
 
@@ -55,7 +69,12 @@ def test_any_text_is_a_problem_or_a_value_error(text: str) -> None:
         ("encode:head_dim=128,bits=3,colour=red", "it has head_dim, bits"),
         ("encode:head_dim=128,bits=3,dtype=float64", "float32, float16, bfloat16"),
         ("encode:head_dim=128,bits=3,layout=row", "'key' or 'value'"),
+        ("encode:head_dim=80,bits=3,layout=key_fragment", "multiple of 32"),
+        ("encode:head_dim=64,bits=3,codebook=best", "lloyd-max, uniform, cubic"),
         ("attend:key_dim=64,value_dim=64,key_bits=3,value_bits=3,gqa=17", "1 to 16"),
+        ("attend:key_dim=64,value_dim=80,key_bits=3,value_bits=3,storage=fragment", "value_dim 80"),
+        ("attend:key_dim=64,value_dim=64,key_bits=5,value_bits=3,storage=fragment", "'cubic'"),
+        ("attend:key_dim=64,value_dim=64,key_bits=5,value_bits=3,storage=rows", "'tiles' or"),
         ("attend:key_dim=64,value_dim=64,key_bits=3,value_bits=3,q_len=-1", "whole number"),
     ],
 )

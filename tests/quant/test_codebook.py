@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tqgen_kernels.quant.codebook import boundaries, check_bits, codebook, distortion
+from tqgen_kernels.quant.codebook import (
+    KINDS,
+    boundaries,
+    check_bits,
+    codebook,
+    distortion,
+    odd_polynomial,
+)
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.reference import decode, encode
 
@@ -131,3 +138,79 @@ def test_bad_bits(bits: object) -> None:
 def test_a_codebook_needs_four_dimensions(dim: int) -> None:
     with pytest.raises(ValueError, match="at least 4"):
         codebook(dim, 2)
+
+
+# Distortion over that of Lloyd-Max at head_dim 128.
+WORSE = {
+    "uniform": {1: 1.0, 2: 1.011, 3: 1.080, 4: 1.205},
+    "cubic": {1: 1.0, 2: 1.0, 3: 1.0021, 4: 1.0185, 8: 1.225},
+}
+
+
+@pytest.mark.parametrize("kind", WORSE)
+@pytest.mark.parametrize("dim", [32, 128, 512])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_arithmetic_codebooks_have_their_form_and_the_best_parameters(
+    kind: str, dim: int, bits: int
+) -> None:
+    c = codebook(dim, bits, kind)
+    x = np.arange(2**bits) - (2**bits - 1) / 2
+    assert np.all(np.diff(c) > 0)
+    assert np.array_equal(c, -c[::-1])
+    assert np.array_equal(boundaries(dim, bits, kind), (c[1:] + c[:-1]) / 2)
+    basis = np.stack([x, x**3] if kind == "cubic" and bits > 1 else [x], 1)
+    parameters = np.linalg.lstsq(basis, c, rcond=None)[0]
+    assert np.allclose(basis @ parameters, c, rtol=0, atol=1e-12)
+    y = np.linspace(-np.sqrt(dim), np.sqrt(dim), 100_001)
+    f = np.maximum(1 - y * y / dim, 0) ** ((dim - 3) / 2)
+
+    def cost(p: np.ndarray) -> float:
+        other = basis @ p
+        nearest = other[np.searchsorted((other[1:] + other[:-1]) / 2, y)]
+        return float((f * (y - nearest) ** 2).sum() / f.sum())
+
+    best = cost(parameters)
+    assert distortion(dim, bits, kind) == pytest.approx(best, rel=3e-4)
+    for i in range(len(parameters)):
+        for change in (0.98, 1.02):
+            moved = parameters.copy()
+            moved[i] *= change
+            assert cost(moved) > best
+    if dim == 128 and bits in WORSE[kind]:
+        ratio = distortion(dim, bits, kind) / distortion(dim, bits)
+        assert ratio == pytest.approx(WORSE[kind][bits], rel=1e-3)
+
+
+def test_parameters_for_a_gaussian() -> None:
+    """The least distortion with x (a + b x^2); Max 1960, table II: the uniform steps."""
+    x = np.array([0.5, 1.5])
+    for bits, a, b in ((3, 0.4715, 0.0116), (4, 0.2405, 0.0021)):
+        middle = 2 ** (bits - 1)
+        c = codebook(10**6, bits, "cubic")[middle : middle + 2]
+        found = np.linalg.solve(np.stack([x, x**3], 1), c)
+        assert found == pytest.approx([a, b], abs=1e-4)
+    for bits, step in ((1, 1.596), (2, 0.9957), (3, 0.5860), (4, 0.3352), (5, 0.1881)):
+        assert np.diff(codebook(10**6, bits, "uniform")) == pytest.approx(step, abs=3e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dim", [32, 128, 512])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_an_odd_polynomial_is_the_codebook(kind: str, dim: int, bits: int) -> None:
+    if kind == "lloyd-max" and bits > 4:
+        with pytest.raises(ValueError, match="4 bits or fewer"):
+            odd_polynomial(dim, bits, kind)
+        return
+    a = odd_polynomial(dim, bits, kind)
+    assert (
+        len(a)
+        == {"uniform": 1, "cubic": min(bits, 2), "lloyd-max": (0, 1, 2, 4, 5)[bits % 5]}[kind]
+    )
+    y = (2.0 * np.arange(2**bits) + 1) / 2**bits - 1
+    value = sum(a[i] * y ** (2 * i + 1) for i in range(len(a)))
+    assert np.abs(value - codebook(dim, bits, kind)).max() < 5e-4
+
+
+def test_an_unknown_kind() -> None:
+    with pytest.raises(ValueError, match="lloyd-max, uniform, cubic"):
+        codebook(64, 3, "best")

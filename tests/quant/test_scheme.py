@@ -13,6 +13,7 @@ BAD = {
     "seed": ([-1, 2**31 - 1, 1.0, "42", None, True], r"0 to 2\*\*31 - 2"),
     "residual": ([-1, 4097, 64.0, "64", None, True], "0 to 4096 tokens"),
     "sinks": ([-1, 1025, 4.0, "4", None, False], "0 to 1024 tokens"),
+    "codebook": (["best", "", 3, None], "lloyd-max, uniform, cubic"),
     "norm_correction": ([0, 1, None, "yes"], "True or False"),
 }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
+from tqgen_kernels.backends.portable_fragments import from_fragments, to_fragments
 from tqgen_kernels.quant import codebook as codebooks
 from tqgen_kernels.quant.hadamard import base_matrix, factor
 from tqgen_kernels.quant.packing import TILE, words_per_vector
@@ -35,14 +36,14 @@ def signs(dim: int, seed: int) -> mx.array:
 
 
 @lru_cache(maxsize=256)
-def centroids(dim: int, bits: int) -> mx.array:
+def centroids(dim: int, bits: int, codebook: str = "lloyd-max") -> mx.array:
     """The (2^bits,) float32 codebook."""
-    return _constant(codebooks.codebook(dim, bits).astype(np.float32))
+    return _constant(codebooks.codebook(dim, bits, codebook).astype(np.float32))
 
 
 @lru_cache(maxsize=256)
-def _boundaries(dim: int, bits: int) -> mx.array:
-    return _constant(codebooks.boundaries(dim, bits).astype(np.float32))
+def _boundaries(dim: int, bits: int, codebook: str) -> mx.array:
+    return _constant(codebooks.boundaries(dim, bits, codebook).astype(np.float32))
 
 
 @lru_cache(maxsize=8)
@@ -89,9 +90,9 @@ def unrotate(y: mx.array, seed: int) -> mx.array:
     return y * (signs(dim, seed) * float(dim**-0.5))
 
 
-def _nearest(y: mx.array, bits: int) -> mx.array:
+def _nearest(y: mx.array, bits: int, codebook: str) -> mx.array:
     """Codes (uint32): how many boundaries lie below y, by bisection."""
-    boundaries = _boundaries(y.shape[-1], bits)
+    boundaries = _boundaries(y.shape[-1], bits, codebook)
     code = mx.zeros(y.shape, mx.uint32)
     for bit in reversed(range(bits)):
         half = 1 << bit
@@ -132,7 +133,13 @@ def unpack(words: mx.array, n: int, bits: int) -> mx.array:
 
 
 def encode(
-    x: mx.array, *, bits: int, seed: int, layout: str, norm_correction: bool
+    x: mx.array,
+    *,
+    bits: int,
+    seed: int,
+    layout: str,
+    norm_correction: bool,
+    codebook: str = "lloyd-max",
 ) -> tuple[mx.array, mx.array]:
     """Tiles of codes and their scales; `operations.encode` says more."""
     batch, heads, tokens, dim = x.shape
@@ -142,9 +149,9 @@ def encode(
     largest = mx.abs(x).max(-1, keepdims=True)  # squares of large or tiny values leave float32
     x = x / mx.where(largest > 0, largest, 1.0)
     norm = mx.sqrt((x * x).sum(-1, keepdims=True))
-    codes = _nearest(rotate(x / mx.where(norm > 0, norm, 1.0), seed), bits)
+    codes = _nearest(rotate(x / mx.where(norm > 0, norm, 1.0), seed), bits, codebook)
     if norm_correction:
-        chosen = centroids(dim, bits)[codes]
+        chosen = centroids(dim, bits, codebook)[codes]
         length = mx.sqrt((chosen * chosen).sum(-1, keepdims=True))
     else:
         length = mx.array(dim**0.5, mx.float32)
@@ -155,7 +162,9 @@ def encode(
 
 
 def to_tiles(words: mx.array, codes: mx.array, bits: int, layout: str) -> mx.array:
-    """Token-major words and their codes (B, H, T, ...) to tiles of either layout."""
+    """Token-major words and their codes (B, H, T, ...) to tiles of any layout."""
+    if layout.endswith("_fragment"):
+        return to_fragments(codes, bits, layout)
     if layout == "key":
         return _swap(words.reshape(*words.shape[:2], -1, TILE, words.shape[-1]))
     codes = codes.reshape(*codes.shape[:2], -1, TILE, codes.shape[-1])
@@ -163,7 +172,9 @@ def to_tiles(words: mx.array, codes: mx.array, bits: int, layout: str) -> mx.arr
 
 
 def unpack_tiles(words: mx.array, head_dim: int, bits: int, layout: str) -> mx.array:
-    """Codes (B, H, 32 tiles, head_dim) of tiles of either layout."""
+    """Codes (B, H, 32 tiles, head_dim) of tiles of any layout."""
+    if layout.endswith("_fragment"):
+        return from_fragments(words, head_dim, bits, layout)
     batch, heads, tiles = words.shape[:3]
     if layout == "key":
         codes = unpack(_swap(words), head_dim, bits)
@@ -177,12 +188,18 @@ def _swap(x: mx.array) -> mx.array:
 
 
 def _decode(
-    words: mx.array, scales: mx.array, tiles: int, head_dim: int, bits: int, layout: str
+    words: mx.array,
+    scales: mx.array,
+    tiles: int,
+    head_dim: int,
+    bits: int,
+    layout: str,
+    codebook: str,
 ) -> mx.array:
     """The vectors in the rotated basis, float32."""
     codes = unpack_tiles(words[:, :, :tiles], head_dim, bits, layout)
     scales = scales[:, :, :tiles].reshape(*codes.shape[:-1], 1)
-    return centroids(head_dim, bits)[codes] * scales.astype(mx.float32)
+    return centroids(head_dim, bits, codebook)[codes] * scales.astype(mx.float32)
 
 
 def dequantize(
@@ -196,9 +213,10 @@ def dequantize(
     layout: str,
     dtype: mx.Dtype,
     rotated: bool = False,
+    codebook: str = "lloyd-max",
 ) -> mx.array:
     """Vectors of the first tiles; `operations.dequantize` says more."""
-    y = _decode(words, scales, tiles, head_dim, bits, layout)
+    y = _decode(words, scales, tiles, head_dim, bits, layout, codebook)
     return (y if rotated else unrotate(y, seed)).astype(dtype)
 
 
@@ -207,6 +225,8 @@ def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     batch, heads, length, key_dim = q.shape
     kv_heads, value_dim = store.exact_values.shape[1], store.exact_values.shape[-1]
     tiles, exact = store.tiles, store.exact
+    fragment = store.storage == "fragment"
+    key_layout, value_layout = ("key_fragment", "value_fragment") if fragment else ("key", "value")
     grouped = q.astype(mx.float32).reshape(batch, kv_heads, -1, key_dim) * scale
 
     exact_keys = store.exact_keys[:, :, :exact].astype(mx.float32)
@@ -217,7 +237,15 @@ def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     scores = scores.reshape(batch, kv_heads, -1, exact)
     if tiles:
         rotated = rotate(grouped, store.key_seed) * float(key_dim**-0.5)
-        keys = _decode(store.key_words, store.key_scales, tiles, key_dim, store.key_bits, "key")
+        keys = _decode(
+            store.key_words,
+            store.key_scales,
+            tiles,
+            key_dim,
+            store.key_bits,
+            key_layout,
+            store.codebook,
+        )
         packed = rotated @ _swap(keys)
         scores = mx.concatenate([packed, scores], axis=-1)
 
@@ -226,7 +254,13 @@ def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     out = weights[..., split:] @ store.exact_values[:, :, :exact].astype(mx.float32)
     if tiles:
         values = _decode(
-            store.value_words, store.value_scales, tiles, value_dim, store.value_bits, "value"
+            store.value_words,
+            store.value_scales,
+            tiles,
+            value_dim,
+            store.value_bits,
+            value_layout,
+            store.codebook,
         )
         out = out + unrotate(weights[..., :split] @ values, store.value_seed)
     return out.reshape(batch, heads, length, value_dim).astype(q.dtype)

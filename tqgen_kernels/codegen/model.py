@@ -13,7 +13,9 @@ from tqgen_kernels.codegen.problem import (
     DequantizeProblem,
     Dtype,
     EncodeProblem,
+    Layout,
     Problem,
+    Storage,
 )
 from tqgen_kernels.quant.scheme import Scheme
 
@@ -68,30 +70,42 @@ def model_problems(
     contexts: tuple[int, ...] = DEFAULT_CONTEXTS,
     batch: int = 1,
     q_len: int = 1,
+    storage: Storage = "tiles",
 ) -> tuple[Problem, ...]:
     """Encode and dequantize of each packed side; attend and combine where both are packed."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not supported: use one of {', '.join(DTYPES)}.")
     kind: Dtype = dtype  # type: ignore[assignment]
     found: list[Problem] = []
-    for layout, dim, bits in (
+    suffix = "_fragment" if storage == "fragment" else ""
+    for side, dim, bits in (
         ("key", shape.key_dim, scheme.key_bits),
         ("value", shape.value_dim, scheme.value_bits),
     ):
+        layout: Layout = side + suffix  # type: ignore[assignment]
         if bits is not None:
             found.append(
                 EncodeProblem(
                     dim,
                     bits,
-                    layout,  # type: ignore[arg-type]
+                    layout,
                     kind,
                     scheme.norm_correction,
+                    scheme.codebook,
                     kv_heads=shape.kv_heads,
                     batch=batch,
                 )
             )
             found.append(
-                DequantizeProblem(dim, bits, layout, kind, kv_heads=shape.kv_heads, batch=batch)  # type: ignore[arg-type]
+                DequantizeProblem(
+                    dim,
+                    bits,
+                    layout,
+                    kind,
+                    codebook=scheme.codebook,
+                    kv_heads=shape.kv_heads,
+                    batch=batch,
+                )
             )
     if scheme.key_bits is None or scheme.value_bits is None:
         return tuple(found)
@@ -106,6 +120,8 @@ def model_problems(
                 gqa=shape.heads // shape.kv_heads,
                 q_len=q_len,
                 dtype=kind,
+                codebook=scheme.codebook,
+                storage=storage,
                 kv_heads=shape.kv_heads,
                 batch=batch,
                 context=context,

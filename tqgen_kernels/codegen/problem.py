@@ -10,12 +10,16 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias
 
-from tqgen_kernels.quant.codebook import check_bits
+from tqgen_kernels.quant.codebook import CodebookKind, check_bits, check_kind, odd_polynomial
+from tqgen_kernels.quant.fragments import check_fragment_dim
 from tqgen_kernels.quant.hadamard import factor
 
 Dtype = Literal["float32", "float16", "bfloat16"]
-Layout = Literal["key", "value"]
+Layout = Literal["key", "value", "key_fragment", "value_fragment"]
+Storage = Literal["tiles", "fragment"]
 DTYPES = ("float32", "float16", "bfloat16")
+LAYOUTS = ("key", "value", "key_fragment", "value_fragment")
+STORAGES = ("tiles", "fragment")
 MAX_Q_LEN = 8
 MAX_GQA = 16
 CONTEXT_BUCKETS = (1024, 4096, 16384, 65536, 262144, 1048576)
@@ -43,9 +47,26 @@ def _check_counts(problem: Any, **limits: int) -> None:
             raise ValueError(f"{name} {value!r} is not supported: give an integer 1 to {most}.")
 
 
-def _check_layout(layout: str) -> None:
-    if layout not in ("key", "value"):
-        raise ValueError(f"layout {layout!r} is not supported: use 'key' or 'value' tiles.")
+def _check_layout(layout: str, head_dim: int) -> None:
+    if layout not in LAYOUTS:
+        raise ValueError(
+            f"layout {layout!r} is not supported: use 'key' or 'value' tiles, or 'key_fragment' or "
+            "'value_fragment'."
+        )
+    if layout.endswith("_fragment"):
+        check_fragment_dim(head_dim)
+
+
+def _check_storage(problem: AttendProblem) -> None:
+    if problem.storage not in STORAGES:
+        raise ValueError(
+            f"storage {problem.storage!r} is not supported: use 'tiles' or 'fragment'."
+        )
+    if problem.storage == "fragment":
+        for name in ("key", "value"):
+            dim, bits = getattr(problem, f"{name}_dim"), getattr(problem, f"{name}_bits")
+            check_fragment_dim(dim, f"{name}_dim")
+            odd_polynomial(dim, bits, problem.codebook)
 
 
 @dataclass(frozen=True)
@@ -57,6 +78,7 @@ class EncodeProblem:
     layout: Layout = "key"
     dtype: Dtype = "float16"
     norm_correction: bool = True
+    codebook: CodebookKind = "lloyd-max"
     kv_heads: int = 8
     batch: int = 1
     context: int = 1024
@@ -65,7 +87,8 @@ class EncodeProblem:
         factor(self.head_dim)
         check_bits(self.bits)
         _check_dtype(self.dtype)
-        _check_layout(self.layout)
+        check_kind(self.codebook)
+        _check_layout(self.layout, self.head_dim)
         _check_counts(self, kv_heads=4096, batch=4096, context=2**24)
 
 
@@ -78,6 +101,7 @@ class DequantizeProblem:
     layout: Layout = "key"
     dtype: Dtype = "float16"
     rotated: bool = False
+    codebook: CodebookKind = "lloyd-max"
     kv_heads: int = 8
     batch: int = 1
     context: int = 4096
@@ -86,7 +110,8 @@ class DequantizeProblem:
         factor(self.head_dim)
         check_bits(self.bits)
         _check_dtype(self.dtype)
-        _check_layout(self.layout)
+        check_kind(self.codebook)
+        _check_layout(self.layout, self.head_dim)
         _check_counts(self, kv_heads=4096, batch=4096, context=2**24)
 
 
@@ -99,6 +124,7 @@ class QKScoresProblem:
     gqa: int = 1
     q_len: int = 1
     dtype: Dtype = "float16"
+    codebook: CodebookKind = "lloyd-max"
     kv_heads: int = 8
     batch: int = 1
     context: int = 4096
@@ -107,12 +133,17 @@ class QKScoresProblem:
         factor(self.head_dim)
         check_bits(self.bits)
         _check_dtype(self.dtype)
+        check_kind(self.codebook)
         _check_counts(self, gqa=MAX_GQA, q_len=MAX_Q_LEN, kv_heads=4096, batch=4096, context=2**24)
 
 
 @dataclass(frozen=True)
 class AttendProblem:
-    """Flash decode over packed keys and values and the exact window: one partial a split."""
+    """Flash decode over packed keys and values and the exact window: one partial a split.
+
+    storage: what the cache holds: "tiles" (layouts "key" and "value"), or "fragment"
+    ("key_fragment" and "value_fragment"), for the 8x8 matrix unit.
+    """
 
     key_dim: int
     value_dim: int
@@ -121,6 +152,8 @@ class AttendProblem:
     gqa: int = 1
     q_len: int = 1
     dtype: Dtype = "float16"
+    codebook: CodebookKind = "lloyd-max"
+    storage: Storage = "tiles"
     kv_heads: int = 8
     batch: int = 1
     context: int = 4096
@@ -131,6 +164,8 @@ class AttendProblem:
         for bits in (self.key_bits, self.value_bits):
             check_bits(bits)
         _check_dtype(self.dtype)
+        check_kind(self.codebook)
+        _check_storage(self)
         _check_counts(self, gqa=MAX_GQA, q_len=MAX_Q_LEN, kv_heads=4096, batch=4096, context=2**24)
 
 
@@ -192,7 +227,8 @@ def parse_problem(text: str) -> Problem:
             raise ValueError(f"{pair!r} is no field=value of {family}: it has {', '.join(types)}.")
         values[name] = _parse_value(name, value, types[name])
     try:
-        return cls(**values)
+        problem: Problem = cls(**values)
+        return problem
     except TypeError as error:
         raise ValueError(f"{text!r} is no {family} problem: {error}.") from None
 
@@ -202,6 +238,6 @@ def _parse_value(name: str, value: str, kind: str) -> int | bool | str:
         return int(value)
     if kind == "bool" and value in ("True", "true", "False", "false"):
         return value in ("True", "true")
-    if kind in ("Dtype", "Layout"):
+    if kind in ("Dtype", "Layout", "CodebookKind", "Storage"):
         return value
     raise ValueError(f"{name}={value!r} is not {'a whole number' if kind == 'int' else kind}.")

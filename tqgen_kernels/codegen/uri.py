@@ -24,19 +24,21 @@ _DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 # The text depends on neither the size of a problem nor on how many threadgroups share it.
 _SIZES = ("kv_heads", "batch", "context", "heads")
 _LAUNCH_ONLY = ("groups",)
+# Named only where they differ from the default.
+_UNSAID = {"codebook": "lloyd-max", "storage": "tiles"}
 
 
 def _part(name: str, value: object) -> str:
     if isinstance(value, bool):
         return name if value else f"no_{name}"
     if isinstance(value, str):
-        return _DTYPES.get(value, value)
+        return _DTYPES.get(value, value.replace("-", "_"))
     return f"{_SHORT.get(name, name)}{value}"
 
 
 def uri(problem: Problem, config: Config) -> str:
     """tqgen_<family>_<problem>_<config>, an identifier of Metal and a file name."""
-    fields = {k: v for k, v in asdict(problem).items() if k not in _SIZES}
+    fields = {k: v for k, v in asdict(problem).items() if k not in _SIZES and _UNSAID.get(k) != v}
     tunables = {k: v for k, v in config.values if k not in _LAUNCH_ONLY}
     parts = [_part(name, value) for name, value in (fields | tunables).items()]
     return "_".join(["tqgen", family_of(problem), *parts])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tqgen_kernels.quant.codebook import boundaries, codebook
+from tqgen_kernels.quant import codebook as codebooks
 from tqgen_kernels.quant.packing import Codes
 from tqgen_kernels.quant.rotation import rotate, unrotate
 
@@ -25,7 +25,14 @@ class Encoded:
     scales: NDArray[np.float16]
 
 
-def encode(x: Array, bits: int, seed: int, norm_correction: bool = True) -> Encoded:
+def encode(
+    x: Array,
+    bits: int,
+    seed: int,
+    norm_correction: bool = True,
+    *,
+    codebook: str = "lloyd-max",
+) -> Encoded:
     """Codes and scales of vectors x (..., d).
 
     y = sqrt(d) R x / ||x|| is quantised to the nearest centroid; the scale is ||x|| divided by the
@@ -40,21 +47,22 @@ def encode(x: Array, bits: int, seed: int, norm_correction: bool = True) -> Enco
     norm = np.sqrt((x * x).sum(-1))
     unit = x / np.where(norm > 0, norm, 1.0)[..., None]
     y = rotate(unit, seed) * np.sqrt(dim)
-    codes = np.searchsorted(boundaries(dim, bits), y).astype(np.uint8)
-    length = np.sqrt((codebook(dim, bits)[codes] ** 2).sum(-1)) if norm_correction else dim**0.5
+    codes = np.searchsorted(codebooks.boundaries(dim, bits, codebook), y).astype(np.uint8)
+    chosen = codebooks.codebook(dim, bits, codebook)[codes]
+    length = np.sqrt((chosen**2).sum(-1)) if norm_correction else dim**0.5
     scales = np.where(finite, np.minimum(norm / length, MAX_SCALE), np.nan)
     return Encoded(codes, scales.astype(np.float16))
 
 
-def decode_rotated(encoded: Encoded, bits: int) -> Float64:
+def decode_rotated(encoded: Encoded, bits: int, *, codebook: str = "lloyd-max") -> Float64:
     """scale * centroids (..., d): the vectors in the rotated basis."""
-    centroids = codebook(encoded.codes.shape[-1], bits)[encoded.codes]
+    centroids = codebooks.codebook(encoded.codes.shape[-1], bits, codebook)[encoded.codes]
     return centroids * encoded.scales.astype(np.float64)[..., None]
 
 
-def decode(encoded: Encoded, bits: int, seed: int) -> Float64:
+def decode(encoded: Encoded, bits: int, seed: int, *, codebook: str = "lloyd-max") -> Float64:
     """The vectors (..., d) that the codes stand for, un-rotated."""
-    return unrotate(decode_rotated(encoded, bits), seed)
+    return unrotate(decode_rotated(encoded, bits, codebook=codebook), seed)
 
 
 def attend(q: Array, k: Array, v: Array, scale: float, mask: Array | None = None) -> Float64:

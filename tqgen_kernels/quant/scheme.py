@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tqgen_kernels.quant.codebook import check_bits
+from tqgen_kernels.quant.codebook import CodebookKind, check_bits, check_kind
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Scheme:
     residual: how many of the newest tokens, at least, stay exact (0 or more).
     sinks: how many of the first tokens stay exact (0 or more).
     norm_correction: store ||x|| / ||codebook[codes]|| as the scale, not ||x|| / sqrt(d).
+    codebook: "lloyd-max", or "uniform" or "cubic", which decode by arithmetic.
     Raises ValueError for anything else.
     """
 
@@ -25,6 +26,7 @@ class Scheme:
     residual: int = 64
     sinks: int = 4
     norm_correction: bool = True
+    codebook: CodebookKind = "lloyd-max"
 
     def __post_init__(self) -> None:
         for name, bits in (("key_bits", self.key_bits), ("value_bits", self.value_bits)):
@@ -37,6 +39,7 @@ class Scheme:
                 raise ValueError(f"{name} {count!r} is not supported: give 0 to {most} tokens.")
         if type(self.norm_correction) is not bool:
             raise ValueError(f"norm_correction {self.norm_correction!r}: give True or False.")
+        check_kind(self.codebook)
 
     @property
     def key_seed(self) -> int:

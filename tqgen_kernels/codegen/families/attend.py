@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def _context(p: AttendProblem, config: Config) -> dict[str, Any]:
         "value_dim": p.value_dim,
         "value_bits": p.value_bits,
         "value_tile_words": vectors.tile_words(p.value_dim, p.value_bits, "value"),
-        "value_centroids": list(codebook(p.value_dim, p.value_bits)),
+        "value_centroids": list(codebook(p.value_dim, p.value_bits, p.codebook)),
     }
 
 
@@ -108,7 +109,7 @@ def _example(
         "signs": signs(p.key_dim, scoring.KEY_SEED),
         "params": vectors.params(*numbers),
     }
-    casts = {name: p.dtype for name in ("queries", "exact_keys", "exact_values")}
+    casts = dict.fromkeys(("queries", "exact_keys", "exact_values"), p.dtype)
     return Example(inputs, {"tiles": tiles, "exact": exact, "splits": splits}, casts)
 
 
@@ -122,7 +123,7 @@ def expected_output(p: AttendProblem, example: Example) -> np.ndarray[Any, np.dt
     ):
         codes = unpack_tiles(example.inputs[f"{name}_words"][:, :, :tiles], dim, bits, name)
         scales = example.inputs[f"{name}_scales"][:, :, :tiles].reshape(codes.shape[:-1])
-        packed = reference.decode(reference.Encoded(codes, scales), bits, seed)
+        packed = reference.decode(reference.Encoded(codes, scales), bits, seed, codebook=p.codebook)
         window = np.asarray(example.inputs[f"exact_{name}s"], np.float64)[:, :, :exact]
         sides.append(np.concatenate([packed, window], axis=2))
     keys, values = sides

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def _context(p: DequantizeProblem, config: Config) -> dict[str, Any]:
         "hadamard": vectors.HADAMARD[str(config["threads"])],
         "m": m,
         "power": power,
-        "centroids": list(codebook(p.head_dim, p.bits)),
+        "centroids": list(codebook(p.head_dim, p.bits, p.codebook)),
         "hadamard_columns": vectors.hadamard_rows(p.head_dim, transposed=True),
     }
 
@@ -84,9 +85,9 @@ def _verify(p: DequantizeProblem, example: Example, outputs: Arrays) -> Verifica
     scales = example.inputs["scales"][:, :, :tiles].reshape(codes.shape[:-1])
     encoded = reference.Encoded(codes, scales)
     if p.rotated:
-        expected = reference.decode_rotated(encoded, p.bits)
+        expected = reference.decode_rotated(encoded, p.bits, codebook=p.codebook)
     else:
-        expected = reference.decode(encoded, p.bits, _SEED)
+        expected = reference.decode(encoded, p.bits, _SEED, codebook=p.codebook)
     return vectors.relative_l2(outputs["out"], expected, _TOLERANCE[p.dtype])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from tqgen_kernels.codegen.families import vectors
 from tqgen_kernels.codegen.family import Arrays, Example, Family, Verification
 from tqgen_kernels.codegen.problem import EncodeProblem
 from tqgen_kernels.codegen.variant import Config, Launch, Shape
-from tqgen_kernels.quant import packing, reference
+from tqgen_kernels.quant import fragments, packing, reference
 from tqgen_kernels.quant.codebook import boundaries, codebook
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE, words_per_vector
@@ -31,8 +32,8 @@ def _context(p: EncodeProblem, config: Config) -> dict[str, Any]:
         "hadamard": vectors.HADAMARD[str(config["threads"])],
         "m": m,
         "power": power,
-        "boundaries": list(boundaries(p.head_dim, p.bits)),
-        "centroids": list(codebook(p.head_dim, p.bits)),
+        "boundaries": list(boundaries(p.head_dim, p.bits, p.codebook)),
+        "centroids": list(codebook(p.head_dim, p.bits, p.codebook)),
         "hadamard_rows": vectors.hadamard_rows(p.head_dim, transposed=False),
     }
 
@@ -72,12 +73,16 @@ def _example(
 
 
 def unpack_tiles(words: Any, head_dim: int, bits: int, layout: str) -> packing.Codes:
-    """Codes (batch, heads, tokens, head_dim) of tiles in either layout."""
+    """Codes (batch, heads, tokens, head_dim) of tiles in any layout."""
     words = np.asarray(words)
     if layout == "key":
         stream = packing.from_key_tiles(words)
-    else:
+    elif layout == "value":
         stream = packing.from_value_tiles(words, head_dim, bits)
+    elif layout == "key_fragment":
+        stream = fragments.from_key_fragments(words, head_dim, bits)
+    else:
+        stream = fragments.from_value_fragments(words, head_dim, bits)
     return packing.unpack(stream, head_dim, bits)
 
 
@@ -86,12 +91,12 @@ def _verify(p: EncodeProblem, example: Example, outputs: Arrays) -> Verification
     deviations; the relative error of a scale; both must be within float32 and fp16 rounding."""
     x = np.asarray(example.inputs["x"], np.float64)
     codes = unpack_tiles(outputs["words"], p.head_dim, p.bits, p.layout)
-    expected = reference.encode(x, p.bits, _SEED, p.norm_correction)
-    finite = np.isfinite(x).all(-1)
+    expected = reference.encode(x, p.bits, _SEED, p.norm_correction, codebook=p.codebook)
+    finite = np.asarray(np.isfinite(x).all(-1))
     norm = np.sqrt((np.where(finite[..., None], x, 0.0) ** 2).sum(-1, keepdims=True))
     y = np.where(finite[..., None], x, 0.0) / np.where(norm > 0, norm, 1.0)
     y = rotate(y, _SEED) * np.sqrt(p.head_dim)
-    table = codebook(p.head_dim, p.bits)
+    table = codebook(p.head_dim, p.bits, p.codebook)
     farther = np.abs(table[codes] - y) - np.abs(table[expected.codes] - y)
 
     scales = np.asarray(outputs["scales"], np.float64).reshape(finite.shape)

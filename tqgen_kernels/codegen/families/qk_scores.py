@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,9 @@ def _verify(p: QKScoresProblem, example: Example, outputs: Arrays) -> Verificati
     tiles = example.scalars["tiles"]
     codes = unpack_tiles(example.inputs["key_words"][:, :, :tiles], p.head_dim, p.bits, "key")
     scales = example.inputs["key_scales"][:, :, :tiles].reshape(codes.shape[:-1])
-    keys = reference.decode(reference.Encoded(codes, scales), p.bits, scoring.KEY_SEED)
+    keys = reference.decode(
+        reference.Encoded(codes, scales), p.bits, scoring.KEY_SEED, codebook=p.codebook
+    )
     queries = np.asarray(example.inputs["queries"], np.float64)
     expected = queries @ np.repeat(keys, p.gqa, axis=1).swapaxes(-1, -2) * p.head_dim**-0.5
     return vectors.relative_l2(outputs["scores"], expected, 2e-5)

@@ -56,7 +56,7 @@ def lookup_restrictions(*bits: str) -> tuple[Restriction, ...]:
 
 def passes(problem: Any, config: Config) -> int:
     """How often the codes are read: rows that share a kv head over rows of a pass."""
-    return ceil(problem.gqa * problem.q_len / int(config["rows"]))
+    return ceil(int(problem.gqa) * int(problem.q_len) / int(config["rows"]))
 
 
 def context(problem: Any, config: Config, key_dim: int, key_bits: int) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def context(problem: Any, config: Config, key_dim: int, key_bits: int) -> dict[s
         "key_dim": key_dim,
         "key_bits": key_bits,
         "key_tile_words": vectors.tile_words(key_dim, key_bits, "key"),
-        "key_centroids": list(codebook(key_dim, key_bits)),
+        "key_centroids": list(codebook(key_dim, key_bits, problem.codebook)),
         "m": m,
         "power": power,
         "hadamard_rows": vectors.hadamard_rows(key_dim, transposed=False),

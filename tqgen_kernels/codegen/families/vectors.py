@@ -60,13 +60,14 @@ def threadgroup(problem: Any, config: Config) -> tuple[int, int, int]:
 
 
 def tile_words(head_dim: int, bits: int, layout: str) -> int:
-    """uint32 words of a tile: 32 token streams, or head_dim coordinate streams."""
-    return TILE * words_per_vector(head_dim, bits) if layout == "key" else bits * head_dim
+    """uint32 words of a tile: those of 32 tokens, padded where a stream ends within a word."""
+    rows, columns = tile_shape(head_dim, bits, layout)
+    return rows * columns
 
 
 def tile_shape(head_dim: int, bits: int, layout: str) -> tuple[int, int]:
     """The last two axes of a tile's words."""
-    return (words_per_vector(head_dim, bits), TILE) if layout == "key" else (bits, head_dim)
+    return (bits, head_dim) if layout == "value" else (words_per_vector(head_dim, bits), TILE)
 
 
 def hadamard_rows(head_dim: int, transposed: bool) -> list[int]:

@@ -2,8 +2,8 @@
 
 import mlx.core as mx
 import pytest
-from tests.emulator.faulty import FAULTS, Faulty
 
+from tests.emulator.faulty import FAULTS, Faulty
 from tqgen_kernels import emulator
 
 
@@ -26,8 +26,8 @@ def run(case: Faulty, **options: object) -> list[emulator.Finding]:
                 output_dtypes=[mx.float32],
                 init_value=case.init,
             )
-        except emulator.MetalFault as fault:
-            assert fault.findings == tuple(used.findings)
+        except emulator.MetalFault:
+            assert any(not finding.soft for finding in used.findings)
     return used.findings
 
 
@@ -46,7 +46,8 @@ def test_found_at_its_line(case: Faulty) -> None:
     ):
         if expected is not None:
             assert getattr(finding, name) == expected
-    assert (finding.thread is not None) and f"[{case.kind}]" in finding.message
+    assert finding.thread is not None
+    assert f"[{case.kind}]" in finding.message
 
 
 @pytest.mark.parametrize("case", [c for c in FAULTS if c.fast], ids=lambda case: case.name)

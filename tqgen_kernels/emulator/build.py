@@ -26,7 +26,8 @@ _LANGUAGE = [
     "-x", "cl", "-cl-std=clc++2021", "-cl-no-stdinc", "-cl-single-precision-constant",
     "-Xclang", "-cl-ext=+cl_khr_fp16", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
     "-fvisibility=hidden", "-Wno-unused-value", "-fno-caret-diagnostics", "-DMLX_METAL_JIT",
-    "-gline-tables-only", "-ferror-limit=20", "-fno-finite-loops", "-fno-delete-null-pointer-checks",
+    "-gline-tables-only", "-ferror-limit=20", "-fno-finite-loops",
+    "-fno-delete-null-pointer-checks",
 ]  # fmt: skip
 _FAST = ["-O2"]
 _CHECKED = [
@@ -213,8 +214,22 @@ def _environment() -> dict[str, str]:
 def _checked_run(command: list[str], what: str, cwd: Path) -> None:
     done = run(command, cwd=cwd, env=_environment())
     if done.returncode:
-        message = re.sub(
-            r"(\.(?:header|launch):)[12](\d{6}):", lambda m: f"{m[1]}{int(m[2])}:", done.stderr
-        )
-        message = re.sub(r"^\d+ errors? generated\.\n?", "", message, flags=re.M)
+        message = _in_metal_terms(done.stderr)
         raise MetalCompileError(f"{what} does not compile:\n{message.strip()}")
+
+
+_METAL_NAMES = {
+    "__global": "device", "__local": "threadgroup", "__private": "thread",
+    "__constant": "constant",
+}  # fmt: skip
+
+
+def _in_metal_terms(message: str) -> str:
+    """A compiler's message with the author's lines and Metal's words. Columns are not theirs."""
+    message = re.sub(
+        r"(\.(?:header|launch):)[12](\d{6}):", lambda m: f"{m[1]}{int(m[2])}:", message
+    )
+    message = re.sub(r"^([^\s:]+:\d+):\d+:", r"\1:", message, flags=re.MULTILINE)
+    message = re.sub(r"^\d+ errors? generated\.\n?", "", message, flags=re.MULTILINE)
+    message = message.replace("*__private", "*")
+    return re.sub(r"__(?:global|local|private|constant)\b", lambda m: _METAL_NAMES[m[0]], message)

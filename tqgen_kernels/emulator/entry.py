@@ -35,7 +35,8 @@ def entry_points(kernel: GeneratedKernel, template_arguments: str) -> str:
     return f"""
 #define TQ_ENTRY extern "C" __attribute__((visibility("default")))
 TQ_FN uint3 __tq_uint3(tq_uint3 v) {{ return (uint3)(v.x, v.y, v.z); }}
-inline __attribute__((always_inline)) void __tq_call(void* const* b, const __generic tq_group& g, uint3 p, uint i) {{
+inline __attribute__((always_inline)) void __tq_call(
+    void* const* b, const __generic tq_group& g, uint3 p, uint i) {{
   {kernel.kernel_name}{template_arguments}(
     {arguments});
 }}

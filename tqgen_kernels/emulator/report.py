@@ -143,13 +143,13 @@ def _message(
     if kind == "hang":
         return f"still running after {launched.timeout} s; {who}"
     if kind == "threadgroup-memory":
-        return f"with '{buffer}' the kernel has {r.index} bytes of threadgroup memory; the limit is {r.extent}"
+        return f"'{buffer}' makes {r.index} bytes of threadgroup memory; the limit is {r.extent}"
     if kind == "write-to-input":
         return f"{element} is written, but '{buffer}' is an input; {who}"
     if kind == "unwritten-output":
         return f"{r.count} elements of output '{buffer}' were never written, {element} the first"
     if kind == "simd-divergence":
-        return f"only the lanes {r.index & 0xFFFFFFFF:#010x} of the SIMD-group take part in this operation; {who}"
+        return f"only lanes {r.index & 0xFFFFFFFF:#010x} of the SIMD-group take part in this; {who}"
     if kind == "stack-overflow":
         return f"the thread's variables do not fit its stack (128 KiB); {who}"
     if kind == "wild-pointer":

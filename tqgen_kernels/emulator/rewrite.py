@@ -237,8 +237,7 @@ class _Rewriter:
         for name, dimensions in declarators:
             self.variables.append(name)
             address = (
-                f"tq_threadgroup_variable({len(self.variables)}, sizeof(__tq_id<{element} "
-                f"{dimensions}>), sizeof(__tq_id<{element}>), alignof(__tq_id<{element}>), __LINE__)"
+                f"__tq_variable<{element} {dimensions}, {element}>({len(self.variables)}, __LINE__)"
             )
             reference = f"(&{name}){dimensions}" if dimensions else f"&{name}"
             pointer = f"(*){dimensions}" if dimensions else "*"

@@ -6,8 +6,8 @@ struct tq_slot {
   unsigned long in[4];
   unsigned long out[4];
   unsigned index;
-  unsigned fill;
-};
+  unsigned active;  // mask of the lanes that took part
+} __attribute__((aligned(32)));
 
 struct tq_uint3 {
   unsigned x, y, z;
@@ -32,7 +32,7 @@ extern tq_group tq_current_group;
 extern unsigned tq_thread;  // index in the threadgroup of the thread that runs
 
 tq_slot* tq_my_slot(void);
-// Waits for the active lanes; returns their mask. `quad_only` operations need no other quad.
+// Waits for the active lanes; returns their mask.
 unsigned tq_simd_wait(tq_resolve resolve, unsigned line, unsigned what);
 void tq_simdgroup_barrier(unsigned flags, unsigned line);
 void tq_threadgroup_barrier(unsigned flags, unsigned line);

@@ -83,7 +83,7 @@ void resolve(Simdgroup& s) {
       shadow_simd_step(current);
   }
   if (leader.what == 2)
-    for (uint32_t m = group; m; m &= m - 1) s.slots[__builtin_ctz(m)].fill = group;
+    for (uint32_t m = group; m; m &= m - 1) s.slots[__builtin_ctz(m)].active = group;
   s.waiting &= ~group;
   s.ready |= group;
 }
@@ -230,7 +230,7 @@ static void wait_in_simdgroup(tq_resolve how, uint32_t line, uint32_t what, uint
 EXPORT unsigned tq_simd_wait(tq_resolve how, unsigned line, unsigned what) {
   tq_slot* slot = tq_my_slot();
   wait_in_simdgroup(how, line, what, 0);
-  return slot->fill;
+  return slot->active;
 }
 
 EXPORT void tq_simdgroup_barrier(unsigned flags, unsigned line) {

@@ -159,12 +159,12 @@ TQ_VECTORS(TQ_ABS, float) TQ_VECTORS(TQ_ABS, half)
   M(char, uchar) M(uchar, uchar) M(short, ushort) M(ushort, ushort) M(int, uint) M(uint, uint) \
   M(long, ulong) M(ulong, ulong)
 #define TQ_BITS(T, U)                                                                         \
-  TQ_FN constexpr T popcount(T x) { return (T)__builtin_popcountll((ulong)(U)x); }            \
+  TQ_FN constexpr T popcount(T x) { return (T)__builtin_popcountl((ulong)(U)x); }            \
   TQ_FN constexpr T clz(T x) {                                                                \
-    return x ? (T)(__builtin_clzll((ulong)(U)x) - (64 - 8 * (int)sizeof(T))) : (T)(8 * sizeof(T)); \
+    return x ? (T)(__builtin_clzl((ulong)(U)x) - (64 - 8 * (int)sizeof(T))) : (T)(8 * sizeof(T)); \
   }                                                                                           \
   TQ_FN constexpr T ctz(T x) {                                                                \
-    return x ? (T)__builtin_ctzll((ulong)(U)x) : (T)(8 * sizeof(T));                          \
+    return x ? (T)__builtin_ctzl((ulong)(U)x) : (T)(8 * sizeof(T));                          \
   }                                                                                           \
   TQ_FN constexpr T reverse_bits(T x) {                                                       \
     return (T)(U)(__builtin_bitreverse64((ulong)(U)x) >> (64 - 8 * (int)sizeof(T)));          \

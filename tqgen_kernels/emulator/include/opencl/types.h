@@ -299,5 +299,3 @@ TQ_FN constexpr T __tq_make(A a, R... rest) {
     return B(a, rest...);
 }
 template <typename T, typename U> TQ_FN constexpr T as_type(U x) { return __builtin_bit_cast(T, x); }
-// `sizeof` and `alignof` of a type that has no address space of its own.
-template <typename T> using __tq_id = T;

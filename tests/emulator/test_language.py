@@ -1,0 +1,417 @@
+"""What Metal text may say, and what it means."""
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from tqgen_kernels import emulator
+
+
+def run(
+    source: str,
+    inputs: dict[str, Any] | None = None,
+    *,
+    header: str = "",
+    threads: int | tuple[int, int, int] = 1,
+    group: int | tuple[int, int, int] = 32,
+    shape: tuple[int, ...] = (1,),
+    dtype: mx.Dtype = mx.float32,
+    template: list[tuple[str, Any]] | None = None,
+    init: float | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """The output `out` of a kernel, which must have no finding, soft ones included."""
+    inputs = inputs or {}
+    kernel = emulator.metal_kernel(
+        name="case",
+        input_names=list(inputs),
+        output_names=["out"],
+        source=source,
+        header=header,
+        **options,
+    )
+    with emulator.options(strict=True, timeout=20):
+        (out,) = kernel(
+            inputs=list(inputs.values()),
+            template=template or [],
+            grid=threads if isinstance(threads, tuple) else (threads, 1, 1),
+            threadgroup=group if isinstance(group, tuple) else (group, 1, 1),
+            output_shapes=[shape],
+            output_dtypes=[dtype],
+            init_value=init,
+        )
+    return np.array(out.astype(mx.float32) if out.dtype == mx.bfloat16 else out)
+
+
+def value(expression: str, before: str = "", dtype: mx.Dtype = mx.float32, header: str = "") -> Any:
+    out = run(f"{before}\nout[0] = {expression};", dtype=dtype, header=header)
+    return out[0].item()
+
+
+EXPRESSIONS: list[tuple[str, float]] = [
+    ("float4(1, 2, 3, 4).wzyx.x", 4),
+    ("float4(float2(1, 2), 3, 4).z", 3),
+    ("float4(1, float3(2, 3, 4)).w", 4),
+    ("float4(5).y", 5),
+    ("dot(float4(1, 2, 3, 4), float4(half4(1, 1, 2, 2)))", 17),
+    ("float2(int2(3, 4)).y", 4),
+    ("vec<float, 3>(1, 2, 3).yz.y", 3),
+    ("metal::float4(1, 2, 3, 4).w", 4),
+    ("float(uint4(7, 8, 9, 10)[2])", 9),
+    ("float(uchar4(255, 1, 2, 3).x)", 255),
+    ("length(float2(3, 4))", 5),
+    ("cross(float3(1, 0, 0), float3(0, 1, 0)).z", 1),
+    ("mix(1.0f, 3.0f, 0.25f)", 1.5),
+    ("clamp(5.0f, 0.0f, 2.0f)", 2),
+    ("saturate(1.5f)", 1),
+    ("select(1.0f, 2.0f, true)", 2),
+    ("select(float2(1, 2), float2(3, 4), float2(1, 2) > 1.5f).y", 4),
+    ("any(float2(1, 2) > 1.5f) ? 1 : 0", 1),
+    ("all(float2(1, 2) > 1.5f) ? 1 : 0", 0),
+    ("float(popcount(0xF0F0u))", 8),
+    ("float(clz(1u))", 31),
+    ("float(ctz(8u))", 3),
+    ("float(reverse_bits(1u) >> 31)", 1),
+    ("float(extract_bits(0xABCDu, 4, 8))", 0xBC),
+    ("float(insert_bits(0u, 5u, 4, 4))", 80),
+    ("float(rotate(1u, 33u))", 2),
+    ("float(mulhi(0x80000000u, 4u))", 2),
+    ("float(absdiff(3, 7))", 4),
+    ("float(max(3, 7) + min(2u, 9u))", 9),
+    ("max3(1.0f, 5.0f, 2.0f) + median3(1.0f, 5.0f, 2.0f)", 7),
+    ("as_type<float>(0x40490fdbu)", np.float32(np.pi)),
+    ("float(as_type<ushort>(half(1.0)))", 0x3C00),
+    ("float(as_type<uint>(half2(1, 2)) >> 16)", 0x4000),
+    ("float(0.1h) * 4", 4 * np.float32(np.float16(0.1))),
+    ("float(1.0bf + 0.5bf)", 1.5),
+    ("float(half(1.0) / half(3.0))", np.float32(np.float16(1) / np.float16(3))),
+    ("float(bfloat(1.001f))", 1.0),
+    ("float(static_cast<half>(bfloat(3.0f)))", 3),
+    ("float(static_cast<bfloat16_t>(half(3.0f)))", 3),
+    ("fast::exp(0.0f) + precise::log(1.0f) + metal::precise::sqrt(4.0f)", 3),
+    ("powr(2.0f, 3.0f) + exp2(3.0f) + exp10(1.0f)", 26),
+    ("fma(2.0f, 3.0f, 4.0f) + fmod(7.0f, 4.0f)", 13),
+    ("rsqrt(4.0f) + rint(2.5f) + round(2.5f) + trunc(-2.5f)", 3.5),
+    ("sign(-3.0f) + step(1.0f, 2.0f) + fract(1.25f)", 0.25),
+    ("ldexp(1.0f, 3) + float(ilogb(8.0f))", 11),
+    ("copysign(2.0f, -1.0f) + fdim(3.0f, 1.0f)", 0),
+    ("isnan(NAN) && isinf(INFINITY) && !isfinite(INFINITY) ? 1 : 0", 1),
+    ("max(NAN, 1.0f) + min(1.0f, NAN)", 2),
+    ("exp(-INFINITY)", 0),
+    ("M_PI_F", np.float32(np.pi)),
+    ("metal::numeric_limits<float>::max() > 1e38 ? 1 : 0", 1),
+    ("Limits<half>::finite_max > 65000 ? 1 : 0", 1),
+    ("float(ceildiv(7, 2))", 4),
+    ("is_same_v<T0, float> ? 1 : 0", 1),
+    ("float(sizeof(float3)) + float(sizeof(half4))", 24),
+]
+
+
+@pytest.fixture(scope="module")
+def values() -> np.ndarray:
+    """All expressions, by one kernel."""
+    lines = "\n".join(f"out[{i}] = {text};" for i, (text, _) in enumerate(EXPRESSIONS))
+    return run(lines, header="typedef float T0;\n", shape=(len(EXPRESSIONS),))
+
+
+@pytest.mark.parametrize("i", range(len(EXPRESSIONS)), ids=lambda i: EXPRESSIONS[i][0])
+def test_expressions(i: int, values: np.ndarray) -> None:
+    assert values[i] == pytest.approx(float(EXPRESSIONS[i][1]), 1e-6)
+
+
+def test_swizzles_can_be_written() -> None:
+    assert value("v.x * 100 + v.y * 10 + v.z", "float3 v = 0; v.xz = float2(1, 3); v.y = 2;") == 123
+
+
+def test_packing_and_unpacking_codes() -> None:
+    words = mx.random.randint(0, 2**31, (64,)).astype(mx.uint32)
+    got = run(
+        """
+        uint i = thread_position_in_grid.x;
+        uint w = words[i / 8];
+        out[i] = float((w >> (4 * (i % 8))) & 15u);
+        """,
+        {"words": words},
+        threads=512,
+        shape=(512,),
+    )
+    expected = (np.array(words)[:, None] >> (4 * np.arange(8, dtype=np.uint32))) & 15
+    np.testing.assert_array_equal(got, expected.reshape(-1))
+
+
+def test_constant_tables_structs_and_function_templates() -> None:
+    header = """
+    constant float TABLE[4] = {1.0f, -2.0f, 0.5f, 4.0f};
+    constexpr constant int SCALE = 3;
+    struct Pair {
+        float a;
+        float b;
+        float sum() const { return a + b; }
+        Pair swapped() const thread { return {b, a}; }
+    };
+    template <typename T, int N>
+    METAL_FUNC T total(thread const T* v) {
+        T s = 0;
+        #pragma clang loop unroll(full)
+        for (int i = 0; i < N; i++) s += v[i];
+        return s;
+    }
+    template <typename U>
+    U twice(U x) { return U(x) + U(x); }
+    inline float pick(constant float* table, uint i) { return table[i]; }
+    #define CUBE(x) ((x) * (x) * (x))
+    """
+    source = """
+    float v[4];
+    for (uint i = 0; i < 4; ++i) v[i] = TABLE[i] * SCALE;
+    Pair p{1.0f, 2.0f};
+    out[0] = total<float, 4>(v) + p.sum() + p.swapped().a + twice(half(2)) + CUBE(2.0f)
+        + pick(TABLE, 1);
+    """
+    assert run(source, header=header)[0] == 10.5 + 3 + 2 + 4 + 8 - 2
+
+
+def test_threadgroup_declarations() -> None:
+    source = """
+    constexpr int N = 16;
+    threadgroup float a[N], b[2][N];
+    threadgroup half4 v[4];
+    threadgroup int count;
+    threadgroup float* p = &b[1][0];
+    uint t = thread_index_in_threadgroup;
+    a[t] = t; b[0][t] = 2 * t; p[t] = 3 * t;
+    if (t < 4) v[t] = half4(t);
+    if (t == 0) count = 5;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    uint o = N - 1 - t;
+    out[t] = a[o] + b[0][o] + b[1][o] + float(v[t % 4].z) + count;
+    """
+    t = np.arange(16)
+    expected = 6 * (15 - t) + t % 4 + 5
+    np.testing.assert_array_equal(run(source, threads=16, group=16, shape=(16,)), expected)
+
+
+def test_attributes_in_ragged_threadgroups() -> None:
+    source = """
+    uint3 p = thread_position_in_grid;
+    uint n = threads_per_grid.x * threads_per_grid.y;
+    uint i = p.y * threads_per_grid.x + p.x;
+    out[i] = threadgroup_position_in_grid.x * 1000 + threadgroup_position_in_grid.y * 100
+        + threads_per_threadgroup.x * 10 + threads_per_threadgroup.y;
+    out[n + i] = thread_position_in_threadgroup.y * threads_per_threadgroup.x
+        + thread_position_in_threadgroup.x == thread_index_in_threadgroup;
+    out[2 * n + i] = dispatch_threads_per_threadgroup.x * 10 + threadgroups_per_grid.x;
+    """
+    got = run(source, threads=(10, 5, 1), group=(4, 3, 1), shape=(3, 5, 10))
+    y, x = np.mgrid[:5, :10]
+    width, height = np.where(x // 4 == 2, 2, 4), np.where(y // 3 == 1, 2, 3)
+    np.testing.assert_array_equal(got[0], x // 4 * 1000 + y // 3 * 100 + width * 10 + height)
+    assert (got[1] == 1).all()
+    assert (got[2] == 43).all()
+
+
+def test_shape_strides_and_ndim_of_a_transposed_input() -> None:
+    x = mx.arange(24, dtype=mx.float32).reshape(2, 3, 4).transpose(2, 0, 1)
+    source = """
+    uint i = thread_position_in_grid.x;
+    out[i] = x[elem_to_loc(i, x_shape, x_strides, x_ndim)];
+    """
+    got = run(source, {"x": x}, threads=24, shape=(4, 2, 3), ensure_row_contiguous=False)
+    np.testing.assert_array_equal(got, np.array(x))
+    plain = run(
+        "uint i = thread_position_in_grid.x; out[i] = x[i];",
+        {"x": x}, threads=24, shape=(4, 2, 3),
+    )  # fmt: skip
+    np.testing.assert_array_equal(plain, np.array(x))
+
+
+def test_a_reversed_view_keeps_its_negative_stride() -> None:
+    x = mx.arange(10, dtype=mx.float32)[::-1]
+    source = "int i = thread_position_in_grid.x; out[i] = x[i * x_strides[0]];"
+    got = run(source, {"x": x}, threads=10, shape=(10,), ensure_row_contiguous=False)
+    np.testing.assert_array_equal(got, np.arange(10)[::-1])
+
+
+def test_scalars_and_small_inputs() -> None:
+    source = "out[0] = scale * small[1] + (flag ? 1.0f : 0.0f) + float(n);"
+    inputs = {"scale": 2.5, "small": mx.array([1.0, 4.0]), "flag": mx.array(True), "n": 7}
+    assert run(source, inputs)[0] == 18
+
+
+def test_template_arguments() -> None:
+    source = "out[0] = T(N) + (FLAG ? T(1) : T(0)) + T(sizeof(T));"
+    template = [("T", mx.float16), ("N", -3), ("FLAG", True)]
+    assert run(source, template=template, dtype=mx.float16)[0] == 0
+
+
+LANES = np.arange(64) % 32
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("simd_sum(v)", np.repeat([496, 496 + 32 * 32], 32)),
+        ("simd_max(v)", np.repeat([31, 63], 32)),
+        ("simd_min(v)", np.repeat([0, 32], 32)),
+        ("simd_prefix_inclusive_sum(1.0f)", LANES + 1),
+        ("simd_prefix_exclusive_sum(1.0f)", LANES),
+        ("simd_shuffle(v, 3)", np.repeat([3, 35], 32)),
+        ("simd_shuffle_xor(v, 5)", np.arange(64) ^ 5),
+        ("simd_shuffle_down(v, 1)", np.where(LANES == 31, np.arange(64), np.arange(64) + 1)),
+        ("simd_shuffle_up(v, 2)", np.where(LANES < 2, np.arange(64), np.arange(64) - 2)),
+        ("simd_shuffle_rotate_down(v, 1)", (LANES + 1) % 32 + np.arange(64) // 32 * 32),
+        ("simd_shuffle_and_fill_down(v, -1.0f, 4)", np.where(LANES > 27, -1, np.arange(64) + 4)),
+        ("simd_broadcast(v, 7)", np.repeat([7, 39], 32)),
+        ("simd_broadcast_first(v)", np.repeat([0, 32], 32)),
+        ("simd_all(v >= 32) ? 1 : 0", np.repeat([0, 1], 32)),
+        ("simd_any(v == 3) ? 1 : 0", np.repeat([1, 0], 32)),
+        ("float(popcount(uint(ulong(simd_ballot(lane < 5)))))", np.full(64, 5)),
+        ("float(simd_or(1u << (lane % 4)) + simd_and(6u) + simd_xor(1u))", np.full(64, 21)),
+        ("float(simd_sum(half(1)))", np.full(64, 32)),
+        ("simd_sum(float2(v, 1)).y", np.full(64, 32)),
+        ("simd_shuffle(float4(v), 2).w", np.repeat([2, 34], 32)),
+        ("float(simd_shuffle(ulong(v), 2))", np.repeat([2, 34], 32)),
+        ("quad_sum(v)", np.arange(64) // 4 * 16 + 6),
+        ("quad_broadcast(v, 1)", np.arange(64) // 4 * 4 + 1),
+        ("quad_shuffle_xor(v, 3)", np.arange(64) ^ 3),
+        ("quad_max(v)", np.arange(64) // 4 * 4 + 3),
+    ],
+)
+def test_simd_and_quad_functions(expression: str, expected: np.ndarray) -> None:
+    source = f"""
+    uint i = thread_position_in_grid.x;
+    uint lane = thread_index_in_simdgroup;
+    float v = float(i);
+    out[i] = {expression};
+    """
+    np.testing.assert_array_equal(run(source, threads=64, group=64, shape=(64,)), expected)
+
+
+def test_atomics() -> None:
+    source = """
+    uint t = thread_index_in_threadgroup;
+    threadgroup atomic_uint most;
+    if (t == 0) atomic_store_explicit(&most, 0u, memory_order_relaxed);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    atomic_fetch_max_explicit(&most, t * 3, memory_order_relaxed);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    atomic_fetch_add_explicit(&out[0], 1.0f, memory_order_relaxed);
+    if (t == 0)
+        atomic_store_explicit(
+            &out[1], float(atomic_load_explicit(&most, memory_order_relaxed)),
+            memory_order_relaxed);
+    """
+    got = run(source, threads=100, group=50, shape=(2,), init=0, atomic_outputs=True)
+    np.testing.assert_array_equal(got, [100, 147])
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16], ids=str)
+@pytest.mark.parametrize("transpose", [False, True])
+def test_simdgroup_matrix(dtype: mx.Dtype, transpose: bool) -> None:
+    source = """
+    threadgroup T tile[8 * K];
+    for (uint i = thread_index_in_simdgroup; i < 8 * K; i += 32) tile[i] = a[i];
+    simdgroup_barrier(mem_flags::mem_threadgroup);
+    simdgroup_matrix<T, 8, 8> x, y;
+    simdgroup_float8x8 sum = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+    for (int k = 0; k < K; k += 8) {
+        simdgroup_load(x, tile + k, K);
+        if (TRANSPOSE) simdgroup_load(y, b + k, K, ulong2(0, 0), true);
+        else simdgroup_load(y, b, 8, ulong2(0, k));
+        simdgroup_multiply_accumulate(sum, x, y, sum);
+    }
+    sum.thread_elements()[1] += 1.0f;
+    simdgroup_store(sum, out, 8);
+    """
+    a, b = (mx.random.randint(-4, 5, shape).astype(dtype) for shape in ((8, 16), (16, 8)))
+    got = run(
+        source, {"a": a, "b": b.T if transpose else b}, threads=32, shape=(8, 8),
+        template=[("T", dtype), ("K", 16), ("TRANSPOSE", transpose)],
+    )  # fmt: skip
+    expected = np.array(a.astype(mx.float32)) @ np.array(b.astype(mx.float32))
+    expected[:, 1::2] += 1
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_divergent_simdgroups_reconverge() -> None:
+    source = """
+    uint lane = thread_index_in_simdgroup;
+    float v = 0;
+    for (uint i = 0; i < simdgroup_index_in_threadgroup + 1; ++i) v += simd_sum(1.0f);
+    if (simdgroup_index_in_threadgroup == 1) v = simd_max(v + lane);
+    out[thread_position_in_grid.x] = v;
+    """
+    got = run(source, threads=64, group=64, shape=(64,))
+    np.testing.assert_array_equal(got, np.repeat([32, 64 + 31], 32))
+
+
+def test_init_value_fills_what_is_not_written() -> None:
+    got = run("if (thread_position_in_grid.x == 1) out[1] = 9;", threads=4, shape=(4,), init=2.5)
+    np.testing.assert_array_equal(got, [2.5, 9, 2.5, 2.5])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "metal"),
+    [
+        (mx.bool_, "bool"), (mx.int8, "int8_t"), (mx.uint8, "uint8_t"), (mx.int16, "short"),
+        (mx.uint16, "ushort"), (mx.int32, "int"), (mx.uint32, "uint"), (mx.int64, "int64_t"),
+        (mx.uint64, "ulong"), (mx.float16, "half"), (mx.bfloat16, "bfloat16_t"),
+        (mx.float32, "float"), (mx.complex64, "complex64_t"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_dtype_goes_in_and_out(dtype: mx.Dtype, metal: str) -> None:
+    x = mx.array([0, 1, 1, 0, 1, 0, 1, 1, 0, 1]).astype(dtype)
+    kernel = emulator.metal_kernel(
+        name="copy",
+        input_names=["x"],
+        output_names=["out"],
+        source=f"uint i = thread_position_in_grid.x; {metal} v = x[i]; out[i] = v;",
+    )
+    (out,) = kernel(
+        inputs=[x], grid=(10, 1, 1), threadgroup=(10, 1, 1), output_shapes=[(10,)],
+        output_dtypes=[dtype],
+    )  # fmt: skip
+    assert out.dtype == dtype
+    assert mx.array_equal(out, x)
+
+
+def test_compile_errors_have_the_authors_lines() -> None:
+    with pytest.raises(emulator.MetalCompileError) as raised:
+        run("float a = 1;\n\nfloat b = undeclared;\nout[0] = a + b;")
+    assert "case:3:" in str(raised.value)
+    assert "undeclared" in str(raised.value)
+    with pytest.raises(emulator.MetalCompileError) as raised:
+        run("out[0] = helper();", header="inline float helper() {\n  return oops;\n}\n")
+    assert "case.header:2:" in str(raised.value)
+
+
+def test_address_spaces_are_real() -> None:
+    with pytest.raises(emulator.MetalCompileError, match="address space"):
+        run("threadgroup float s[4]; device float* p = s; out[0] = p[0];")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"threadgroup": (0, 1, 1)}, "threadgroup"),
+        ({"grid": (-1, 1, 1)}, "grid"),
+        ({"grid": (1, 1, 1, 1)}, "grid"),
+        ({"output_shapes": []}, "output_shapes"),
+        ({"inputs": [mx.zeros((1,))]}, "inputs"),
+        ({"template": [("T", 1.5)]}, "1.5"),
+        ({"output_dtypes": [mx.float64]}, "float64"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    kernel = emulator.metal_kernel(
+        name="case", input_names=[], output_names=["out"], source="out[0] = 1;"
+    )
+    call: dict[str, Any] = {
+        "inputs": [], "grid": (1, 1, 1), "threadgroup": (1, 1, 1), "output_shapes": [(1,)],
+        "output_dtypes": [mx.float32],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        kernel(**{**call, **arguments})

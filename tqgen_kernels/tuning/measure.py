@@ -65,3 +65,11 @@ def there_and_back(runs: Mapping[Key, tuple[Launch, int]]) -> dict[Key, tuple[fl
         except InvalidVariant as error:
             raise Failed(key, error) from error
     return {key: (first, second) for key, (first, second) in samples.items()}
+
+
+def format_time(seconds: float) -> str:
+    """For people: 3.14 us, 31.4 ms."""
+    for unit, factor in (("us", 1e6), ("ms", 1e3)):
+        if seconds * factor < 999.5:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -89,6 +89,11 @@ class Race:
         chosen |= {c for c in self.medians if self._always(c)}
         return sorted(chosen, key=self.order.__getitem__)
 
+    def finals(self) -> dict[Config, float]:
+        """The medians of phase 2 so far."""
+        timed = {c: self.results[c].final_samples for c in self.medians}
+        return {c: median(samples) for c, samples in timed.items() if samples}
+
     def _always(self, config: Config) -> bool:
         return self.order[config] == 0 or self.results[config].road is not None
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from tqgen_kernels.codegen.problem import Problem, family_of, format_problem
@@ -14,6 +15,7 @@ from tqgen_kernels.tuning.buckets import bucketed, same_text, smaller_contexts
 from tqgen_kernels.tuning.database import Database
 from tqgen_kernels.tuning.decide import decide
 from tqgen_kernels.tuning.environment import Environment, mismatches
+from tqgen_kernels.tuning.measure import format_time
 from tqgen_kernels.tuning.records import Record, Result
 
 Origin = Literal[
@@ -210,10 +212,8 @@ def _judge(
 
 def describe(record: Record, result: Result) -> str:
     """`result` in one line: time, against the default, share of the roofline."""
-    from statistics import median
-
     seconds = median(result.timed)
-    text = f"{result.key}: {seconds * 1e6:.3g} us"
+    text = f"{result.key}: {format_time(seconds)}"
     default = record.result(Config.of(**record.default))
     if default is not None and default.timed and default.key != result.key:
         text += f", the default takes {median(default.timed) / seconds:.2f} times as long"

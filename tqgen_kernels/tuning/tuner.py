@@ -251,13 +251,14 @@ def _record(
 
 
 def _progress(race: Race, phase: str, budget: Budget) -> Progress:
-    best = min(race.medians, key=lambda c: (race.medians[c], race.order[c]), default=None)
+    times = race.finals() or race.medians
+    best = min(times, key=lambda c: (times[c], race.order[c]), default=None)
     return Progress(
         problem=race.problem,
         phase=phase,
         done=len(race.results),
         total=len(race.order),
-        best=None if best is None else race.medians[best],
+        best=None if best is None else times[best],
         best_config=best,
         left=budget.left,
     )

@@ -1,0 +1,283 @@
+"""`tqgen autotune`: the fastest verified variant of each problem on this device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tqgen_kernels.codegen.problem import Problem
+    from tqgen_kernels.quant.scheme import Scheme
+    from tqgen_kernels.tuning.records import Record
+    from tqgen_kernels.tuning.tuner import Progress
+
+
+def autotune(
+    problems: Annotated[
+        list[str] | None,
+        typer.Argument(help="As in dequantize:head_dim=128,bits=3."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The problems of this mlx-lm model: a folder or a hub name."),
+    ] = None,
+    bundled: Annotated[bool, typer.Option(help="The problems that records ship for.")] = False,
+    scheme: Annotated[
+        str | None, typer.Option(help="Named scheme; --key-bits and --value-bits instead of it.")
+    ] = None,
+    key_bits: Annotated[int | None, typer.Option(help="1 to 8.")] = None,
+    value_bits: Annotated[int | None, typer.Option(help="1 to 8.")] = None,
+    head_dim: Annotated[int | None, typer.Option(help="Instead of --model.")] = None,
+    kv_heads: Annotated[int, typer.Option(min=1, help="With --head-dim.")] = 8,
+    gqa: Annotated[
+        int, typer.Option(min=1, help="Query heads a key/value head, with --head-dim.")
+    ] = 4,
+    dtype: Annotated[
+        str | None, typer.Option(help="float16, bfloat16 or float32; the model's if left out.")
+    ] = None,
+    context: Annotated[
+        list[int] | None,
+        typer.Option(help="Tokens to tune attention for; may be repeated."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1)] = 1,
+    q_len: Annotated[int, typer.Option(min=1, max=8, help="Query tokens a step.")] = 1,
+    budget: Annotated[
+        str, typer.Option(help="Time for all problems together: 60s, 5m; 'none' for no limit.")
+    ] = "2m",
+    quick: Annotated[bool, typer.Option(help="Few candidates, few samples.")] = False,
+    strategy: Annotated[str, typer.Option(help="exhaustive, halving or random.")] = "exhaustive",
+    again: Annotated[bool, typer.Option(help="Measure anew what is already stored.")] = False,
+    backend: Annotated[
+        str | None, typer.Option(help="metal, cuda or emulated; the device's own if left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Compile, verify and time candidates; store the fastest of each problem.
+
+    Only what agrees with the float64 reference is timed. Ctrl-C keeps what was measured, and the
+    same command goes on from there.
+    """
+    from rich.console import Console
+
+    from tqgen_kernels.autotuning import autotune as tune
+    from tqgen_kernels.autotuning import device_backend
+    from tqgen_kernels.quant.scheme import Scheme
+    from tqgen_kernels.tuning.budget import parse_seconds
+    from tqgen_kernels.tuning.strategy import strategy as strategy_of
+
+    seconds = None if budget == "none" else parse_seconds(budget)
+    chosen = Scheme.of(key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+    sizes = {"contexts": tuple(context)} if context else {}
+    wanted = _problems(
+        problems or [],
+        bundled=bundled,
+        model=model,
+        head_dim=head_dim,
+        shape=(kv_heads, gqa),
+        scheme=chosen,
+        dtype=dtype,
+        sizes={**sizes, "batch": batch, "q_len": q_len},
+    )
+    console = Console(stderr=True)
+    name = backend or device_backend()
+    if name == "emulated":
+        console.print(
+            "There is no GPU here: the emulator runs and verifies the kernels at a small size. "
+            "Its times say nothing about a GPU."
+        )
+    try:
+        with _bars(console, len(wanted)) as show:
+            records = tune(
+                wanted,
+                seconds=seconds,
+                quick=quick,
+                again=again,
+                backend=name,
+                strategy=strategy_of(strategy),
+                progress=show,
+            )
+    except KeyboardInterrupt:
+        console.print("Stopped. What was measured is kept; the same command goes on from there.")
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps([_row(record) for record in records], indent=1))
+    else:
+        _print_table(records)
+
+
+def _problems(
+    texts: list[str],
+    *,
+    bundled: bool,
+    model: str | None,
+    head_dim: int | None,
+    shape: tuple[int, int],
+    scheme: Scheme,
+    dtype: str | None,
+    sizes: Mapping[str, Any],
+) -> list[Problem]:
+    """What the arguments ask for. Raises ValueError unless they ask in one way."""
+    from tqgen_kernels.codegen.bundled import bundled_problems
+    from tqgen_kernels.codegen.model import AttentionShape, model_problems, shape_of
+    from tqgen_kernels.codegen.problem import parse_problem
+
+    ways = [bool(texts), bundled, model is not None, head_dim is not None]
+    if sum(ways) != 1:
+        raise ValueError("Give one of: problems, --model, --head-dim, --bundled.")
+    if texts:
+        return [parse_problem(text) for text in texts]
+    if bundled:
+        return list(bundled_problems())
+    if model is not None:
+        config = _model_config(model)
+        return list(model_problems(shape_of(config), scheme, dtype or _dtype(config), **sizes))
+    assert head_dim is not None
+    kv_heads, gqa = shape
+    attention = AttentionShape(kv_heads * gqa, kv_heads, head_dim, head_dim)
+    return list(model_problems(attention, scheme, dtype or _dtype({}), **sizes))
+
+
+def _model_config(model: str) -> dict[str, Any]:
+    """config.json of a folder or of a hub model; the weights stay where they are."""
+    folder = Path(model)
+    path = folder / "config.json"
+    if not folder.exists():
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
+
+        try:
+            path = Path(hf_hub_download(model, "config.json"))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise ValueError(
+                f"{model!r} is neither a folder with config.json nor a hub model that can be "
+                f"reached: {str(error).splitlines()[0]}"
+            ) from None
+    if not path.is_file():
+        raise ValueError(f"{folder} has no config.json: give the folder of an mlx-lm model.")
+    try:
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}.") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is no model config: it holds no JSON object.")
+    return config
+
+
+def _dtype(config: Mapping[str, Any]) -> str:
+    """The model's, as far as it is one that kernels are written for; float32 without a GPU, where
+    models run in it."""
+    from tqgen_kernels import backends
+    from tqgen_kernels.codegen.problem import DTYPES
+
+    if backends.default_name() == backends.PORTABLE:
+        return "float32"
+    named = config.get("dtype") or config.get("torch_dtype")
+    return named if isinstance(named, str) and named in DTYPES else "float16"
+
+
+@contextmanager
+def _bars(console: Console, problems: int) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar a problem: candidates done, the best so far, time left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as RichProgress
+
+    from tqgen_kernels.tuning.measure import format_time
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[best]}"),
+        TextColumn("{task.fields[left]}"),
+    )
+    with RichProgress(*columns, console=console) as progress:
+        tasks: dict[Problem, Any] = {}
+
+        def show(state: Progress) -> None:
+            if state.problem not in tasks:
+                label = f"{len(tasks) + 1}/{problems} {_label(state.problem)}"
+                tasks[state.problem] = progress.add_task(label, best="", left="")
+            best = (
+                "" if state.best is None else f"best {format_time(state.best)} {state.best_config}"
+            )
+            left = "" if state.left is None else f"{state.left:.0f} s left"
+            done = state.total if state.phase == "final" else state.done
+            progress.update(
+                tasks[state.problem], completed=done, total=state.total, best=best, left=left
+            )
+
+        yield show
+
+
+def _label(problem: Problem) -> str:
+    from tqgen_kernels.codegen.problem import family_of
+
+    layout = getattr(problem, "layout", "")
+    return f"{family_of(problem)} {layout} {problem.context}".replace("  ", " ")
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """What the table shows of a record, as plain values."""
+    from collections import Counter
+    from statistics import median
+
+    from tqgen_kernels.codegen.variant import Config
+
+    winner, default = record.winner, record.result(Config.of(**record.default))
+    seconds = median(winner.timed) if winner else None
+    first = median(default.timed) if default and default.timed else None
+    return {
+        "problem": record.problem,
+        "device": record.environment.device,
+        "selected": record.selected,
+        "seconds": seconds,
+        "default_seconds": first,
+        "noise": record.noise,
+        "bandwidth": winner.bandwidth if winner else None,
+        "roofline": winner.roofline if winner else None,
+        "stopped": record.stopped,
+        "outcomes": dict(Counter(result.outcome for result in record.results)),
+    }
+
+
+def _print_table(records: list[Record]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from tqgen_kernels.tuning.measure import format_time
+    from tqgen_kernels.tuning.records import printable
+
+    table = Table("problem", "chosen", "time", "default", "GB/s", "of peak", box=box.SIMPLE)
+    for record in records:
+        row = _row(record)
+        selected = record.winner.key if record.winner else "none: nothing was correct"
+        first = row["default_seconds"]
+        table.add_row(
+            _label(record.parsed_problem),
+            escape(printable(str(selected))),
+            format_time(row["seconds"]) if row["seconds"] else "-",
+            format_time(first) if first else "-",
+            f"{row['bandwidth']:.4g}" if row["bandwidth"] else "-",
+            f"{row['roofline']:.0%}" if row["roofline"] else "-",
+        )
+    console = Console()
+    console.print(table)
+    for record in records:
+        tried = ", ".join(f"{n} {outcome}" for outcome, n in _row(record)["outcomes"].items())
+        early = (
+            "" if record.stopped == "complete" else f"; the search ended early ({record.stopped})"
+        )
+        console.print(f"{_label(record.parsed_problem)}: {tried}{early}", highlight=False)

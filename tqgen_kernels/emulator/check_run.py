@@ -111,7 +111,7 @@ def words_of(finding: Finding) -> str:
 def _compile_errors(text: str, kernel: KernelText) -> list[Diagnostic]:
     found = []
     for part, line, message in re.findall(
-        r"^[^\n:]*?(\.header)?:(\d+):\d+: (?:fatal )?error: (.*)$", text, re.M
+        r"^[^\n:]*?(\.header)?:(\d+)(?::\d+)?: (?:fatal )?error: (.*)$", text, re.M
     ):
         at = int(line) if part else kernel.body_line + int(line) - 1
         found.append(Diagnostic(at, 1, "error", "compile", message))

@@ -191,6 +191,7 @@ def _run_own_variant(
 def _check_python(
     file: Path, msl: tuple[int, int], static: bool, seed: int
 ) -> tuple[list[tuple[str, Diagnostic]], list[str]]:
+    from tqgen_kernels.emulator.check_diagnostic import Diagnostic
     from tqgen_kernels.emulator.check_python import run_python
 
     run = run_python(file.resolve(), static=static, seed=seed)
@@ -204,12 +205,14 @@ def _check_python(
         ran.append(f"{use.name}: {times}" + ("" if use.calls else ": the program never calls it"))
     if not run.kernels:
         ran.append(f"{file}: it never calls mx.fast.metal_kernel")
+    failed = []
     if run.failure:
-        typer.echo(run.failure, err=True)
-        raise RuntimeError(
-            f"{file} ended with the exception above; what it did not reach is unchecked"
+        typer.echo(run.failure.trace, err=True)
+        message = (
+            f"the program ended with {run.failure.message}; what it did not reach is unchecked"
         )
-    return list(found.values()), ran
+        failed = [(str(file), Diagnostic(run.failure.line, 1, "error", "program", message))]
+    return [*found.values(), *failed], ran
 
 
 def _diagnostics_of(

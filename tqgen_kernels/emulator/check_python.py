@@ -29,11 +29,20 @@ class KernelUse:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """An exception of the program's own; `line` is the last one of the file itself."""
+
+    line: int
+    message: str
+    trace: str
+
+
+@dataclass(frozen=True)
 class PythonRun:
-    """What running the file came to. `failure`: the traceback of an exception of the file's own."""
+    """What running the file came to."""
 
     kernels: tuple[KernelUse, ...]
-    failure: str | None
+    failure: Failure | None
 
 
 def run_python(path: Path, *, static: bool = False, seed: int = 0) -> PythonRun:
@@ -67,14 +76,23 @@ def run_python(path: Path, *, static: bool = False, seed: int = 0) -> PythonRun:
             runpy.run_path(str(path), run_name="__main__")
     except SystemExit:
         pass
-    except Exception:
-        failure = traceback.format_exc()
+    except Exception as error:
+        failure = _failure(path, error)
     finally:
         sys.argv, sys.path[:] = argv, search
         mx.fast.metal_kernel = before
         if not was_installed:
             uninstall()
     return PythonRun(tuple(uses), failure)
+
+
+def _failure(path: Path, error: Exception) -> Failure:
+    frames = traceback.extract_tb(error.__traceback__)
+    line = next((f.lineno for f in reversed(frames) if f.filename == str(path)), None)
+    if line is None:
+        line = getattr(error, "lineno", None)  # of a SyntaxError
+    message = traceback.format_exception_only(error)[-1].strip()
+    return Failure(line or 1, message, "".join(traceback.format_exception(error)))
 
 
 def _call(inner: Any, use: KernelUse, call: dict[str, Any], static: bool) -> list[Any]:

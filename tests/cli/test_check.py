@@ -1,0 +1,101 @@
+"""`tqgen check` as it is typed: what it prints and how it exits."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.emulator.test_check import PROGRAM, TWO_KERNELS
+from tqgen_kernels.cli.main import app
+from tqgen_kernels.codegen.paths import GENERATED
+
+
+def check(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["check", *map(str, arguments)], env={"COLUMNS": "300"})
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_a_correct_file(tmp_path: Path) -> None:
+    result = check(write(tmp_path, "good.metal", TWO_KERNELS))
+    assert result.exit_code == 0, result.output
+    assert "ran saxpy: T=half, N=3, x[1024], y[1024], grid 1027x1x1" in result.output
+    assert result.output.endswith("0 errors, 0 warnings\n")
+
+
+def test_static_errors_stop_before_the_run(tmp_path: Path) -> None:
+    bad = TWO_KERNELS.replace("constant float HALF", "const float HALF")
+    file = write(tmp_path, "bad.metal", bad)
+    result = check(file)
+    assert result.exit_code == 1
+    assert f"{file}:4:13: error: 'HALF': a program-scope variable must be" in result.output
+    assert "ran" not in result.output
+    assert check("--static", file).output == result.output
+
+
+def test_faults_of_a_run(tmp_path: Path) -> None:
+    bad = TWO_KERNELS.replace("i < n", "i <= n")
+    file = write(tmp_path, "bad.metal", bad)
+    assert check("--static", file).exit_code == 0
+    result = check(file)
+    assert result.exit_code == 1
+    assert f"{file}:17:1: error: read of x[1024]" in result.output
+    assert "[out-of-bounds]" in result.output
+
+
+def test_a_program(tmp_path: Path) -> None:
+    file = write(tmp_path, "program.py", PROGRAM)
+    result = check(file)
+    assert result.exit_code == 1
+    assert f"{file}:5:1: error: read of x[16]" in result.output
+    assert "ran shifted: 2 launches" in result.output
+    assert "unused: 0 launches: the program never calls it" in result.output
+    assert check(file, "--shape", "x=4").exit_code == 2
+    file.write_text(PROGRAM + "raise KeyError('gone')\n")
+    result = check(file)
+    assert "read of x[16]" in result.output
+    assert "error: the program ended with KeyError: 'gone'" in result.output
+
+
+def test_our_own_files_are_compared_with_the_reference(tmp_path: Path) -> None:
+    text = next(GENERATED.glob("tqgen_combine_*.metal")).read_text()
+    result = check(write(tmp_path, "own.metal", text))
+    assert result.exit_code == 0, result.output
+    assert "against the reference" in result.output
+    wrong = text.replace("exp2(", "exp(", 1)
+    assert wrong != text
+    result = check(write(tmp_path, "wrong.metal", wrong))
+    assert result.exit_code == 1
+    assert "[wrong-result]" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--msl", "5"], "give 3.1, 3.2 or 4.0"),
+        (["--msl", "9.9"], "known are 3.1, 3.2, 4.0"),
+        (["--shape", "x"], "give NAME=..."),
+        (["--shape", "x=axb"], "give sizes as in 8x128"),
+        (["--value", "n=many"], "is no number"),
+        (["--shape", "nosuch=3"], "no kernel here has a parameter 'nosuch'"),
+        (["--template", "T=float99"], "MLX has no arrays of float99"),
+    ],
+)
+def test_options_that_do_not_fit(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = check(write(tmp_path, "good.metal", TWO_KERNELS), *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert check(tmp_path / "none.metal").exit_code == 2
+    binary = tmp_path / "binary.metal"
+    binary.write_bytes(b"\xff\xfe\x00\x81")
+    result = check(binary)
+    assert result.exit_code == 2
+    assert "is not text" in result.output
+    assert check(write(tmp_path, "body.metal", "out[0] = 1;"), "--static").exit_code == 1

@@ -389,7 +389,7 @@ def test_compile_errors_have_the_authors_lines() -> None:
 
 
 def test_address_spaces_are_real() -> None:
-    with pytest.raises(emulator.MetalCompileError, match="address space"):
+    with pytest.raises(emulator.MetalCompileError, match="lvalue of type 'threadgroup float"):
         run("threadgroup float s[4]; device float* p = s; out[0] = p[0];")
 
 
@@ -415,3 +415,63 @@ def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) ->
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
         kernel(**{**call, **arguments})
+
+
+def test_member_functions_may_return_references_to_thread_memory() -> None:
+    header = """
+    struct Fragment {
+        float v[4];
+        thread float& at(int i) { return v[i]; }
+        thread float* begin() thread { return v; }
+    };
+    inline void set(thread float& x, float y) { x = y; }
+    """
+    source = "Fragment f; set(f.at(1), 3); f.begin()[2] = 4; out[0] = f.at(1) + f.v[2];"
+    assert run(source, header=header)[0] == 7
+
+
+def test_packed_vectors_and_64_bit_integers() -> None:
+    source = """
+    device const packed_float3* p = (device const packed_float3*)x;
+    float3 v = p[1];
+    packed_half2 h = half2(1, 2);
+    unsigned long long wide = 1ull << 40;
+    metal::uint2 two = metal::uint2(3, 4);
+    out[0] = v.z + h[1] + float(wide >> 38) + float(sizeof(wide)) + two.y;
+    """
+    assert run(source, {"x": mx.arange(8, dtype=mx.float32)})[0] == 5 + 2 + 4 + 8 + 4
+
+
+def test_gradients_flow_through_a_custom_function() -> None:
+    kernel = emulator.metal_kernel(
+        name="cube",
+        input_names=["x"],
+        output_names=["out"],
+        source="uint i = thread_position_in_grid.x; out[i] = x[i] * x[i] * x[i];",
+    )
+
+    def launch(x: mx.array) -> mx.array:
+        return kernel(
+            inputs=[x], grid=(x.size, 1, 1), threadgroup=(8, 1, 1), output_shapes=[x.shape],
+            output_dtypes=[x.dtype],
+        )[0]  # fmt: skip
+
+    cube = mx.custom_function(launch)
+    cube.vjp(lambda primals, cotangent, output: cotangent * 3 * primals * primals)
+    x = mx.arange(10, dtype=mx.float32)
+    assert mx.array_equal(mx.grad(lambda x: cube(x).sum())(x), 3 * x * x)
+
+
+def test_inside_a_transformation_the_advice_is_given() -> None:
+    kernel = emulator.metal_kernel(
+        name="one", input_names=["x"], output_names=["out"], source="out[0] = x[0];"
+    )
+
+    def launch(x: mx.array) -> mx.array:
+        return kernel(
+            inputs=[x], grid=(1, 1, 1), threadgroup=(1, 1, 1), output_shapes=[(1,)],
+            output_dtypes=[x.dtype],
+        )[0]  # fmt: skip
+
+    with pytest.raises(RuntimeError, match="disable_compile"):
+        mx.compile(launch)(mx.zeros((8,)))

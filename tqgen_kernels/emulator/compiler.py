@@ -12,7 +12,9 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
+from tqgen_kernels.emulator import cache as disk
 from tqgen_kernels.emulator.faults import MetalCompileError
+from tqgen_kernels.emulator.messages import in_metal_terms
 
 NO_COMPILER = (
     "No compiler for the Metal emulator was found. Install one with\n"
@@ -111,6 +113,19 @@ def run(
     return subprocess.run(
         command, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False
     )
+
+
+def compile_or_raise(command: list[str], what: str, cwd: Path) -> None:
+    """Runs a compiler or linker.
+
+    Raises:
+        MetalCompileError: it failed; the message is the compiler's, with the author's lines.
+    """
+    zig = str(disk.directory() / "zig")
+    env = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig, "LC_ALL": "C"}
+    done = run(command, cwd=cwd, env=env)
+    if done.returncode:
+        raise MetalCompileError(f"{what} does not compile:\n{in_metal_terms(done.stderr)}")
 
 
 @cache

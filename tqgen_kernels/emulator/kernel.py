@@ -82,6 +82,7 @@ class MetalKernel:
         grid3, group3 = _sizes("grid", grid), _sizes("threadgroup", threadgroup)
         if prod(group3) > MAX_THREADS:
             raise _too_many_threads(self.name, group3)
+        _evaluate(self.name, arrays)
         views = [_view(array, self.ensure_row_contiguous) for array in arrays]
         generated, library = self._prepare(
             compiler, options, arrays, views, output_dtypes, tuple(template or ())
@@ -228,6 +229,18 @@ def _template_value(value: Any) -> TemplateValue:
 
 def _metal_text(value: TemplateValue) -> str:
     return METAL_TYPES[value.name] if isinstance(value, Dtype) else str(int(value))
+
+
+def _evaluate(name: str, arrays: Sequence[mx.array]) -> None:
+    try:
+        mx.eval(*arrays)
+    except (RuntimeError, ValueError) as error:
+        if "transformation" not in str(error):
+            raise
+        raise RuntimeError(
+            f"The emulator runs '{name}' at the call: it cannot be inside mx.compile, mx.vmap or "
+            "an export. Call mx.disable_compile() before the code under test is imported."
+        ) from error
 
 
 def _view(array: mx.array, row_contiguous: bool) -> NDArray[Any]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tqgen_kernels.emulator.build import HEADER_LINES
 from tqgen_kernels.emulator.faults import Finding
 from tqgen_kernels.emulator.launch import Library, RawFinding
+from tqgen_kernels.emulator.messages import HEADER_LINES
 from tqgen_kernels.emulator.rewrite import threadgroup_variables
 from tqgen_kernels.emulator.signature import GeneratedKernel
 from tqgen_kernels.emulator.symbols import line_at

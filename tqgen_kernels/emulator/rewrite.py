@@ -3,7 +3,7 @@
 - ``threadgroup T x[N];`` becomes a reference into the memory of the running threadgroup.
 - ``float4(a, b)`` and ``static_cast<T>(x)`` call a maker template: OpenCL has no such constructors.
 - ``thread`` behind a member function, attributes in ``[[ ]]`` and Metal's includes are dropped.
-- Literals ``0.5h`` and ``1.0bf`` become casts.
+- Literals ``0.5h`` and ``1.0bf`` become casts; ``long long`` is ``long``, of 64 bits.
 """
 
 import re
@@ -110,6 +110,8 @@ class _Rewriter:
             return self._literal(i, token)
         if token.kind != "name":
             return i
+        if token.text == "long" and previous == "long":
+            return i + 1  # OpenCL's `long long` has 128 bits
         if token.text == "threadgroup" and not self.parentheses and previous in _BEFORE_STATEMENT:
             return self._threadgroup_variable(i)
         if token.text == "thread" and self._qualifies_member(i, previous):
@@ -141,6 +143,10 @@ class _Rewriter:
         return end
 
     def _literal(self, i: int, token: Token) -> int:
+        wide = re.fullmatch(r"(.*?[^lLuU])([uU]?)(?:ll|LL)([uU]?)", token.text)
+        if wide:
+            self._keep(Token("number", f"{wide[1]}{wide[2]}l{wide[3]}"))
+            return i + 1
         match = _HALF.fullmatch(token.text)
         if not match or token.text[:2] in ("0x", "0X"):
             return i

@@ -4,7 +4,7 @@ import bisect
 from functools import lru_cache
 from pathlib import Path
 
-from tqgen_kernels.emulator.build import LAUNCH_LINES
+from tqgen_kernels.emulator.messages import LAUNCH_LINES
 
 
 def line_at(library: Path, address: int) -> int | None:

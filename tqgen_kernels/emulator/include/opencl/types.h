@@ -65,8 +65,13 @@ typedef int3 bool3;
 typedef int4 bool4;
 
 namespace metal {
-template <typename T, int N> struct __vec_of { typedef T type __attribute__((ext_vector_type(N))); };
-template <int N> struct __vec_of<bool, N> { typedef int type __attribute__((ext_vector_type(N))); };
+// The names are Metal's own in both places.
+#define TQ_USING_VECTORS(T) using ::T##2; using ::T##3; using ::T##4;
+TQ_USING_VECTORS(char) TQ_USING_VECTORS(uchar) TQ_USING_VECTORS(short) TQ_USING_VECTORS(ushort)
+TQ_USING_VECTORS(int) TQ_USING_VECTORS(uint) TQ_USING_VECTORS(long) TQ_USING_VECTORS(ulong)
+TQ_USING_VECTORS(half) TQ_USING_VECTORS(float) TQ_USING_VECTORS(bfloat) TQ_USING_VECTORS(bool)
+using ::uchar; using ::ushort; using ::uint; using ::ulong; using ::bfloat;
+
 template <typename T, int N> using vec = T __attribute__((ext_vector_type(N)));
 
 typedef ::size_t size_t;
@@ -218,6 +223,40 @@ template <typename T, size_t N> struct array {
   constexpr __global T& operator[](size_t i) __global { return __elems[i]; }
   constexpr size_t size() const { return N; }
 };
+
+// Vectors without padding or alignment of their own.
+template <typename T, int N> struct packed_vec {
+  typedef vec<T, N> plain;
+  T __each[N];
+  packed_vec() = default;
+  packed_vec(plain v) {
+    for (int i = 0; i < N; ++i) __each[i] = v[i];
+  }
+#define TQ_PACKED(AS)                                                      \
+  operator plain() const AS {                                              \
+    plain v;                                                               \
+    for (int i = 0; i < N; ++i) v[i] = __each[i];                          \
+    return v;                                                              \
+  }                                                                        \
+  AS T& operator[](int i) AS { return __each[i]; }                         \
+  T operator[](int i) const AS { return __each[i]; }                       \
+  AS packed_vec& operator=(plain v) AS {                                   \
+    for (int i = 0; i < N; ++i) __each[i] = v[i];                          \
+    return *this;                                                          \
+  }
+  TQ_PACKED(__private) TQ_PACKED(__global) TQ_PACKED(__local)
+  operator plain() const __constant {
+    plain v;
+    for (int i = 0; i < N; ++i) v[i] = __each[i];
+    return v;
+  }
+};
+#define TQ_PACKED_TYPES(T)               \
+  typedef packed_vec<T, 2> packed_##T##2; \
+  typedef packed_vec<T, 3> packed_##T##3; \
+  typedef packed_vec<T, 4> packed_##T##4;
+TQ_PACKED_TYPES(char) TQ_PACKED_TYPES(uchar) TQ_PACKED_TYPES(short) TQ_PACKED_TYPES(ushort)
+TQ_PACKED_TYPES(int) TQ_PACKED_TYPES(uint) TQ_PACKED_TYPES(half) TQ_PACKED_TYPES(float)
 
 // ---- constructors: the rewriter turns `float4(a, b)` and `static_cast<T>(x)` into these --------
 template <typename T, typename U> struct __convert {

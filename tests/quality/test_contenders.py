@@ -48,6 +48,7 @@ def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
 def test_names_of_schemes() -> None:
     assert set(SCHEMES) < set(DEFAULT_NAMES)
     assert scheme_of("tiny") is SCHEMES["tiny"]
+    assert scheme_of("k4v3-cubic") == Scheme(codebook="cubic")
     assert scheme_of("k5v16") == Scheme(key_bits=5, value_bits=None)
 
 

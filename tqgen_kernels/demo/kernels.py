@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import mlx.core as mx
+
 from tqgen_kernels import backends
 from tqgen_kernels.codegen.model import model_problems, shape_of
 from tqgen_kernels.codegen.problem import Problem, family_of
@@ -35,10 +37,11 @@ class Chosen:
     tuning: str
 
 
-def demo_problems(loaded: LoadedModel, scheme: Scheme, context: int) -> tuple[Problem, ...]:
-    """The problems of a model under a scheme, at one context length."""
+def demo_problems(loaded: LoadedModel, scheme: Scheme) -> tuple[Problem, ...]:
+    """The problems of a model under a scheme, at the context lengths that the demo reaches."""
+    contexts = (1024,) if mx.default_device() == mx.cpu else (1024, 4096)
     dtype = str(loaded.dtype).rpartition(".")[2]
-    return model_problems(shape_of(loaded.config), scheme, dtype, contexts=(context,))
+    return model_problems(shape_of(loaded.config), scheme, dtype, contexts=contexts)
 
 
 def label(problem: Problem) -> str:
@@ -86,10 +89,6 @@ def chosen(problems: Sequence[Problem], records: Sequence[Record]) -> list[Chose
 
 def _tried(record: Record) -> str:
     outcomes = Counter(result.outcome for result in record.results)
-    where = f" on the {record.environment.backend}" if _is_emulated(record) else ""
-    text = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
-    return f"{text}{where}"
-
-
-def _is_emulated(record: Record) -> bool:
-    return record.environment.backend == "emulated"
+    names = {"constraints": "ruled out", "correctness": "wrong"}
+    text = ", ".join(f"{n} {names.get(outcome, outcome)}" for outcome, n in outcomes.most_common())
+    return f"{text} (emulator)" if record.environment.backend == "emulated" else text

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
+from tqgen_kernels.quant.codebook import CodebookKind
 from tqgen_kernels.quant.scheme import SCHEMES, Scheme
 
 from .teacher import CacheFactory
 
 MLX_GROUP = 64  # values that share mlx-lm's fp16 scale and bias
 DEFAULT_NAMES = ("fp16", "mlx-8", "mlx-4", "mlx-3", *SCHEMES)
-CUSTOM = re.compile(r"k([1-8]|16)v([1-8]|16)")
+CUSTOM = re.compile(r"k([1-8]|16)v([1-8]|16)(?:-(uniform|cubic))?")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ def contender(name: str, shapes: Sequence[tuple[int, int, int]]) -> Contender:
     """The contender called `name` for a model with these kv_shapes.
 
     'fp16'; 'mlx-B' (mlx-lm's QuantizedKVCache, B in 2, 3, 4, 6, 8); a named Scheme; or 'kXvY',
-    the default scheme with X key bits and Y value bits (16: not compressed). Raises ValueError.
+    the default scheme with X key bits and Y value bits (16: not compressed), with '-uniform' or
+    '-cubic' for another codebook. Raises ValueError.
     """
     if name == "fp16":
         return Contender(name, plain_cache, 16.0)
@@ -46,12 +48,13 @@ def contender(name: str, shapes: Sequence[tuple[int, int, int]]) -> Contender:
 def scheme_of(name: str) -> Scheme:
     """The scheme of a TurboQuant contender: a named one or 'kXvY'. Raises ValueError."""
     if match := CUSTOM.fullmatch(name):
-        key, value = (None if side == "16" else int(side) for side in match.groups())
-        return Scheme(key_bits=key, value_bits=value)
+        key, value = (None if side == "16" else int(side) for side in match.groups()[:2])
+        kind = cast("CodebookKind", match[3] or "lloyd-max")
+        return Scheme(key_bits=key, value_bits=value, codebook=kind)
     if name not in SCHEMES:
         raise ValueError(
             f"cache {name!r} is unknown: choose fp16, mlx-8, mlx-6, mlx-4, mlx-3, mlx-2, "
-            f"{', '.join(SCHEMES)}, or kXvY with 1 to 8 or 16 bits, as in k4v2."
+            f"{', '.join(SCHEMES)}, or kXvY with 1 to 8 or 16 bits, as in k4v2 or k4v3-cubic."
         )
     return SCHEMES[name]
 

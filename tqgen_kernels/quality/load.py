@@ -35,6 +35,12 @@ class LoadedModel:
     kv_shapes: list[tuple[int, int, int]]
     dtype: mx.Dtype
 
+    @property
+    def weight_bytes(self) -> int:
+        from mlx.utils import tree_flatten
+
+        return sum(int(array.nbytes) for _, array in tree_flatten(self.model.parameters()))
+
 
 def load_model(name: str) -> LoadedModel:
     """Load an mlx-lm model from a path or a hub name; on a CPU its weights become float32.

@@ -98,6 +98,7 @@ def _cache_table(sides: Sequence[Side], loaded: LoadedModel, sizes: Sizes) -> Ta
 
     from tqgen_kernels.demo.comparison import STORED_TOKENS
 
+    weights = f"{loaded.weight_bytes / 1e6:,.0f} MB"
     scored = sizes.window.length - sizes.window.score_from
     lines: list[tuple[str, Callable[[Side], str]]] = [
         (f"bytes per token ({STORED_TOKENS} tokens)", lambda s: f"{s.bytes_per_token:,.0f}"),

@@ -39,7 +39,8 @@ class LoadedModel:
     def weight_bytes(self) -> int:
         from mlx.utils import tree_flatten
 
-        return sum(int(array.nbytes) for _, array in tree_flatten(self.model.parameters()))
+        named: Any = tree_flatten(self.model.parameters())
+        return sum(int(array.nbytes) for _, array in named)
 
 
 def load_model(name: str) -> LoadedModel:

@@ -224,6 +224,9 @@ def _diagnostics_of(
     from tqgen_kernels.emulator.check_run import words_of
     from tqgen_kernels.emulator.check_static import check as check_static
 
+    if Path(use.file) != file.resolve():
+        file = Path(use.file)  # a module that the program imported
+        program = file.read_text() if file.is_file() else ""
     starts = {part: place_in_file(program, getattr(use, part)) for part in ("source", "header")}
 
     def placed(part: str, d: Diagnostic) -> tuple[str, Diagnostic]:

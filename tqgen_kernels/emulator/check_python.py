@@ -22,6 +22,7 @@ class KernelUse:
     name: str
     header: str
     source: str
+    file: str  # of the Python code that made it
     calls: int = 0
     texts: dict[str, int] = field(default_factory=dict)  # text -> line on which the source begins
     findings: list[Finding] = field(default_factory=list)
@@ -60,7 +61,8 @@ def run_python(path: Path, *, static: bool = False, seed: int = 0) -> PythonRun:
 
     def recording_kernel(*args: Any, **kwargs: Any) -> Any:
         inner = emulator.metal_kernel(*args, **kwargs)
-        use = KernelUse(inner.name, inner.header, inner.source)
+        made_by = sys._getframe(1).f_code.co_filename
+        use = KernelUse(inner.name, inner.header, inner.source, made_by)
         uses.append(use)
         return lambda **call: _call(inner, use, call, static)
 

@@ -105,10 +105,7 @@ def _cache_table(sides: Sequence[Side], loaded: LoadedModel, sizes: Sizes) -> Ta
         ("compression", lambda s: f"{s.compression:.2f}x"),
         ("prompt tokens/s", lambda s: f"{s.prompt_tokens_per_second:.1f}"),
         ("decode tokens/s", lambda s: f"{s.tokens_per_second:.1f}"),
-        (
-            f"peak memory (weights {loaded.weight_bytes / 1e6:,.0f} MB)",
-            lambda s: f"{s.peak_bytes / 1e6:,.0f} MB",
-        ),
+        (f"peak memory (weights {weights})", lambda s: f"{s.peak_bytes / 1e6:,.0f} MB"),
         (f"perplexity ({scored} tokens)", lambda s: f"{s.perplexity:.2f}"),
         ("KL divergence from fp16", lambda s: f"{s.kl_mean:.4f}"),
         ("same most likely token", lambda s: f"{s.top1:.1f} %"),

@@ -475,3 +475,60 @@ def test_inside_a_transformation_the_advice_is_given() -> None:
 
     with pytest.raises(RuntimeError, match="disable_compile"):
         mx.compile(launch)(mx.zeros((8,)))
+
+
+def test_words_of_opencl_are_ordinary_names() -> None:
+    source = """
+    uint local = 1, global = 2, generic = 3, pipe = 4, read_only = 5, event_t = 6, vec_step = 7;
+    out[0] = local + global + generic + pipe + read_only + event_t + vec_step;
+    """
+    assert run(source)[0] == 28
+
+
+def test_member_functions_by_address_space() -> None:
+    header = """
+    template <typename T, size_t N>
+    struct Array {
+        T elements[N];
+        thread T& operator[](size_t i) thread { return elements[i]; }
+        threadgroup T& operator[](size_t i) threadgroup { return elements[i]; }
+        device T& operator[](size_t i) device { return elements[i]; }
+        constexpr const constant T& operator[](size_t i) const constant { return elements[i]; }
+    };
+    constant Array<float, 2> TABLE = {{5.0f, 6.0f}};
+    """
+    source = """
+    threadgroup Array<float, 4> shared;
+    Array<float, 4> own;
+    device Array<float, 4>& result = *(device Array<float, 4>*)out;
+    uint t = thread_index_in_threadgroup;
+    own[t] = TABLE[t % 2] + t;
+    shared[t] = own[t];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    result[t] = shared[3 - t];
+    """
+    got = run(source, header=header, threads=4, group=4, shape=(4,))
+    np.testing.assert_array_equal(got, [9, 7, 7, 5])
+
+
+def test_loops_switches_and_ternaries_keep_their_meaning() -> None:
+    source = """
+    int total = 0;
+    for (short i = 0; i < 10; ++i) {
+        if (i == 3) continue;
+        switch (i % 3) {
+            case 0: total += 1; break;
+            case 1: total += 10; [[fallthrough]];
+            default: total += 100;
+        }
+        if (i == 8) break;
+    }
+    do { total++; } while (total % 7);
+    thread float big = total > 5 ? float(total) : 0.0f;
+    auto f = [&](float x) { return x * 2; };
+    out[0] = f(big);
+    """
+    total = sum({0: 1, 1: 110, 2: 100}[i % 3] for i in range(9) if i != 3) + 1
+    while total % 7:
+        total += 1
+    assert run(source)[0] == 2 * total

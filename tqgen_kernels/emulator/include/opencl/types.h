@@ -17,6 +17,18 @@
 #define thread __private
 #endif
 #define kernel
+// Words of OpenCL that are ordinary names in Metal.
+#define local __metal_local
+#define global __metal_global
+#define generic __metal_generic
+#define pipe __metal_pipe
+#define read_only __metal_read_only
+#define write_only __metal_write_only
+#define read_write __metal_read_write
+#define uniform __metal_uniform
+#define vec_step __metal_vec_step
+#define event_t __metal_event_t
+#define queue_t __metal_queue_t
 #define METAL_FUNC inline __attribute__((always_inline))
 #define METAL_CONST constant
 #define METAL_ALWAYS_INLINE inline __attribute__((always_inline))

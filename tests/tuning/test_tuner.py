@@ -132,6 +132,13 @@ def test_nothing_works() -> None:
     assert unsound(record) is None
 
 
+def test_where_nothing_worked_a_rerun_tries_again(database: Database) -> None:
+    errors = {c: InvalidVariant("compile", "no compiler") for c in task().order}
+    run(FakeRunner(steady({}), errors=errors), database=database)
+    record = run(FakeRunner(steady({3: 5e-4})), database=database)
+    assert record.selected == {"lanes": 3}
+
+
 def test_a_hopeless_candidate_is_left_after_one_sample() -> None:
     record = tuned({4: 5e-2})
     assert len(record.result(config(4)).samples) == 1  # type: ignore[union-attr]

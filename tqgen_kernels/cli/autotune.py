@@ -66,6 +66,7 @@ def autotune(
     """
     from rich.console import Console
 
+    from tqgen_kernels import backends
     from tqgen_kernels.autotuning import autotune as tune
     from tqgen_kernels.autotuning import device_backend
     from tqgen_kernels.quant.scheme import Scheme
@@ -87,6 +88,12 @@ def autotune(
     )
     console = Console(stderr=True)
     name = backend or device_backend()
+    if not backends.load(name).is_available():
+        advice = "pip install 'tqgen-kernels[emulator]' brings a compiler."
+        raise ValueError(
+            f"The {name} backend does not work here: "
+            + (advice if name == "emulated" else "leave --backend out for the device's own.")
+        )
     if name == "emulated":
         console.print(
             "There is no GPU here: the emulator runs and verifies the kernels at a small size. "
@@ -192,6 +199,7 @@ def _bars(console: Console, problems: int) -> Iterator[Callable[[Progress], None
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
+    from tqgen_kernels.tuning.label import short_label
     from tqgen_kernels.tuning.measure import format_time
 
     columns = (
@@ -206,7 +214,7 @@ def _bars(console: Console, problems: int) -> Iterator[Callable[[Progress], None
 
         def show(state: Progress) -> None:
             if state.problem not in tasks:
-                label = f"{len(tasks) + 1}/{problems} {_label(state.problem)}"
+                label = f"{len(tasks) + 1}/{problems} {short_label(state.problem)}"
                 tasks[state.problem] = progress.add_task(label, best="", left="")
             best = (
                 "" if state.best is None else f"best {format_time(state.best)} {state.best_config}"
@@ -218,13 +226,6 @@ def _bars(console: Console, problems: int) -> Iterator[Callable[[Progress], None
             )
 
         yield show
-
-
-def _label(problem: Problem) -> str:
-    from tqgen_kernels.codegen.problem import family_of
-
-    layout = getattr(problem, "layout", "")
-    return f"{family_of(problem)} {layout} {problem.context}".replace("  ", " ")
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -257,6 +258,7 @@ def _print_table(records: list[Record]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from tqgen_kernels.tuning.label import short_label
     from tqgen_kernels.tuning.measure import format_time
     from tqgen_kernels.tuning.records import printable
 
@@ -266,7 +268,7 @@ def _print_table(records: list[Record]) -> None:
         selected = record.winner.key if record.winner else "none: nothing was correct"
         first = row["default_seconds"]
         table.add_row(
-            _label(record.parsed_problem),
+            short_label(record.parsed_problem),
             escape(printable(str(selected))),
             format_time(row["seconds"]) if row["seconds"] else "-",
             format_time(first) if first else "-",
@@ -280,4 +282,4 @@ def _print_table(records: list[Record]) -> None:
         early = (
             "" if record.stopped == "complete" else f"; the search ended early ({record.stopped})"
         )
-        console.print(f"{_label(record.parsed_problem)}: {tried}{early}", highlight=False)
+        console.print(f"{short_label(record.parsed_problem)}: {tried}{early}", highlight=False)

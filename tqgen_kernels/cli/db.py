@@ -66,6 +66,11 @@ def _row(where: str, record: Record) -> dict[str, Any]:
     }
 
 
+def _foldable(problem: str) -> str:
+    """With room to break a line; it reads back as the same problem."""
+    return problem.replace(",", ", ")
+
+
 def _print_rows(rows: list[dict[str, Any]]) -> None:
     from rich import box
     from rich.console import Console
@@ -77,8 +82,14 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         table.add_column(name, overflow="fold")
     table.add_column("tuned at")
     for row in rows:
-        cells = (row[name] for name in ("where", "device", "problem", "winner", "tuned_at"))
-        table.add_row(*(escape(str(cell)) for cell in cells))
+        cells = (
+            row["where"],
+            row["device"],
+            _foldable(row["problem"]),
+            row["winner"],
+            row["tuned_at"][:10],
+        )
+        table.add_row(*(escape(cell) for cell in cells))
     Console().print(table)
 
 
@@ -116,13 +127,15 @@ def explain(
         typer.echo(json.dumps([asdict(line) for line in lines], indent=1))
         return
     console = Console()
-    console.print(f"{format_problem(asked)}\non {environment.device_key}", highlight=False)
+    console.print(_foldable(format_problem(asked)), highlight=False)
+    console.print(f"on {environment.device_key}", highlight=False)
     table = Table("", "step", box=box.SIMPLE, show_lines=True)
     for name in ("record", "why"):
         table.add_column(name, overflow="fold")
     for line in lines:
         mark = "used" if line.used else ""
-        cells = (mark, line.origin, printable(line.what), printable(line.why, 500))
+        what = _foldable(printable(line.what, 500))
+        cells = (mark, line.origin, what, printable(line.why, 500))
         table.add_row(*(escape(cell) for cell in cells))
     console.print(table)
 
@@ -145,7 +158,9 @@ def export_records(
 
 @app.command("import")
 def import_records(
-    file: Annotated[Path, typer.Argument(help="A file that `tqgen db export` wrote.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A file of `tqgen db export`.")
+    ],
     replace_own: Annotated[
         bool, typer.Option("--replace", help="Also in the place of what was measured here.")
     ] = False,

@@ -44,11 +44,12 @@ def variants(
         ]
         typer.echo(json.dumps(rows, indent=1))
         return
+    declared = family.tunables(parsed)
     tunables = Table("tunable", "values", "meaning", title=f"{family.name}: tunables")
-    for tunable in family.tunables:
+    for tunable in declared:
         values = ", ".join(str(value) for value in tunable.values)
         tunables.add_row(tunable.name, values, tunable.meaning)
-    table = Table(*(t.name for t in family.tunables), "candidate")
+    table = Table(*(t.name for t in declared), "candidate")
     for p in shown:
         status = "the default" if p.config == default else "yes"
         status = f"no: {p.removed_by}" if p.removed_by else status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +14,16 @@ TEMPORARY = ".tmp"
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes beside `path`, then renames. A process that dies leaves the old file as it was."""
-    descriptor, name = tempfile.mkstemp(
-        prefix=f".{path.name[:40]}.", suffix=TEMPORARY, dir=path.parent
-    )
+    name = f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}"
+    temporary = path.with_name(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -155,8 +155,11 @@ def tune(
 def _finished(
     stored: Record, task: Task, environment: Environment, policy: Policy, strategy: Strategy
 ) -> bool:
-    """Whether nothing is left to do that `policy` and `strategy` would do."""
+    """Whether nothing is left to do that `policy` and `strategy` would do. Where nothing was
+    correct the reason may be gone by now."""
     if not _same_ground(stored, task, environment) or stored.stopped != "complete":
+        return False
+    if stored.selected is None:
         return False
     if stored.space_sha256 != space_sha256(task.order):
         return False
@@ -183,7 +186,9 @@ def _known(
 ) -> dict[Config, Result]:
     """What a stored record already says of today's candidates, where their text is the same."""
     known: dict[Config, Result] = {}
-    if stored is None or stored.policy != policy or not _same_ground(stored, task, environment):
+    if stored is None or stored.selected is None or stored.policy != policy:
+        return known
+    if not _same_ground(stored, task, environment):
         return known
     by_config = {r.key: r for r in stored.results}
     for index, config in enumerate(task.order):

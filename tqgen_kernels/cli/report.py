@@ -1,0 +1,44 @@
+"""`tqgen report`: one HTML page on what was tuned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("tqgen-report.html"),
+    png: Annotated[
+        Path | None, typer.Option(help="Also write each picture as a PNG into this folder.")
+    ] = None,
+    family: Annotated[str, typer.Option(help="Only this kernel family, as in attend.")] = "",
+    bundled: Annotated[
+        bool, typer.Option(help="The records that travel with the package instead of yours.")
+    ] = False,
+) -> None:
+    """Write one self-contained HTML page: every candidate, the roofline, the winner and why."""
+    from tqgen_kernels.tuning.database import bundled_database, user_database
+    from tqgen_kernels.tuning.label import short_label
+    from tqgen_kernels.tuning.plot import png as draw
+    from tqgen_kernels.tuning.report import page
+    from tqgen_kernels.tuning.storage import write_atomically
+
+    def notice(text: str) -> None:
+        typer.echo(f"notice: {text}", err=True)
+
+    database = bundled_database(notice) if bundled else user_database(notice)
+    records = list(database.records(family))
+    if not records:
+        raise ValueError(
+            f"There is no tuning record in {database.root}: run `tqgen autotune` first."
+        )
+    write_atomically(out.absolute(), page(records).encode())
+    typer.echo(f"{len(records)} problems in {out}.")
+    if png is not None:
+        png.mkdir(parents=True, exist_ok=True)
+        for record in records:
+            name = f"{record.environment.device_key}-{short_label(record.parsed_problem)}.png"
+            write_atomically(png / name, draw(record))
+        typer.echo(f"{len(records)} pictures in {png}.")

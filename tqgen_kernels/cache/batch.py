@@ -11,7 +11,7 @@ from mlx_lm.models.base import create_causal_mask
 
 from tqgen_kernels.cache.attention import plain_attention
 from tqgen_kernels.cache.handles import CausalMask, handles
-from tqgen_kernels.cache.state import State, StateError, check_int
+from tqgen_kernels.cache.state import State, check, check_int, fields_of
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
 from tqgen_kernels.quant.scheme import Scheme
 
@@ -224,18 +224,18 @@ class BatchTurboQuantKVCache:
                 row.keys, left = left[:count], left[count:]
 
     @property
-    def state(self) -> tuple[Any, ...]:
+    def state(self) -> State:
         """The rows' states, and what is padding."""
         return State([row.store for row in self.rows], self._canonical)
 
     @state.setter
     def state(self, value: Any) -> None:
-        if not isinstance(value, Sequence) or len(value) != 3:
-            raise StateError(f"This is not the state of a {type(self).__name__}.")
-        states, width, padding = value
+        states, width, padding, *rest = fields_of(value, 3)
+        check(not rest and isinstance(states, list | tuple), "rows", "not a list of states")
         rows = [self.row_class.from_state(state) for state in states]
-        if not isinstance(padding, mx.array) or padding.shape != (2, len(rows)):
-            raise StateError("The stored batch is damaged: its padding does not fit its rows.")
+        fits = isinstance(padding, mx.array) and padding.shape == (2, len(rows))
+        fits = fits and padding.dtype == mx.int32 and bool(mx.all(padding >= 0).item())
+        check(fits, "padding", "not two counts a row")
         self._hold(rows, check_int("width", width, 0, 2**30))
         table: Any = padding.tolist()
         self._coming, self._garbage = table
@@ -250,7 +250,7 @@ class BatchTurboQuantKVCache:
 
     def _canonical(self) -> tuple[Any, ...]:
         padding = mx.array([self._coming, self._garbage], mx.int32)
-        return [tuple(row.state) for row in self.rows], self.width, padding
+        return [list(row.state) for row in self.rows], self.width, padding
 
     def is_trimmable(self) -> bool:
         return True

@@ -21,7 +21,7 @@ class BatchRotatingTurboQuantKVCache(BatchTurboQuantKVCache):
 
     row_class = RotatingTurboQuantKVCache
     rows: list[RotatingTurboQuantKVCache]  # type: ignore[assignment]
-    _newest = 1  # tokens of the last update
+    _newest = 0  # tokens of the last update
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class BatchRotatingTurboQuantKVCache(BatchTurboQuantKVCache):
 
     def _seen_width(self) -> int:
         newest = min(self._newest, self.width)
-        return min(self.max_size - 1, self.width - newest) + newest
+        held = max(row.store.tokens for row in self.rows)
+        return max(held, min(self.max_size - 1, self.width - newest) + newest)
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> Any:
         """The boolean mask (B, 1, N, seen + N) of the next N tokens: causal, window, padding."""

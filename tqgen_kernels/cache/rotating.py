@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.base import create_causal_mask
 
-from tqgen_kernels.cache.state import FIELDS, State, StateError, check_int, read, write
+from tqgen_kernels.cache.state import State, check, check_int, read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
 from tqgen_kernels.quant.scheme import Scheme
@@ -54,16 +54,15 @@ class RotatingTurboQuantKVCache(TurboQuantKVCache):
         self.store.drop(self.store.tokens - self.max_size + 1)
 
     @property
-    def state(self) -> tuple[Any, ...]:
+    def state(self) -> State:
         """As of TurboQuantKVCache; then offset, keep and max_size."""
         own = (self.offset, self.keep, self.max_size)
-        return State([self.store], lambda: write(self.store) + own)
+        return State([self.store], lambda: (*write(self.store), *own))
 
     @state.setter
     def state(self, value: Any) -> None:
         store, own = read(value)
-        if len(own) != 3:
-            raise StateError(f"A sliding-window cache has {FIELDS + 3} fields, not {len(value)}.")
+        check(len(own) == 3, "window", f"{len(own)} fields, not offset, keep and max_size")
         self._hold(store)
         self.offset = check_int("offset", own[0], store.tokens, MAX_TOKENS)
         self.keep = check_int("keep", own[1], store.scheme.sinks, store.scheme.sinks)

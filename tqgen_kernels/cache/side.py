@@ -60,6 +60,10 @@ class PackedSide:
         chunk = 0 if self.chunk is None else self.chunk.shape[2]
         return self.tiles * TILE - self.first + self.count + chunk
 
+    def fits(self, x: mx.array) -> bool:
+        """Whether x can be tokens (B, H, L, D) of this side."""
+        return _fits(x, self.exact)
+
     def append(self, x: mx.array) -> None:
         """Add tokens x (B, H, L, D)."""
         self.settle()
@@ -204,6 +208,10 @@ class ExactSide:
     def tokens(self) -> int:
         return self.count - self.first
 
+    def fits(self, x: mx.array) -> bool:
+        """Whether x can be tokens (B, H, L, D) of this side."""
+        return _fits(x, self.exact)
+
     def append(self, x: mx.array) -> None:
         """Add tokens x (B, H, L, D)."""
         end = self.count + x.shape[2]
@@ -249,6 +257,13 @@ class ExactSide:
     @arrays.setter
     def arrays(self, arrays: list[mx.array]) -> None:
         (self.exact,) = arrays
+
+
+def _fits(x: mx.array, like: mx.array) -> bool:
+    if x.ndim != 4 or not mx.issubdtype(x.dtype, mx.floating):
+        return False
+    (batch, heads, _, dim), (b, h, _, d) = like.shape, x.shape
+    return (batch, heads, dim) == (b, h, d)
 
 
 def _write(buffer: mx.array | None, tiles: mx.array, start: int) -> mx.array:

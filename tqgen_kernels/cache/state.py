@@ -34,24 +34,21 @@ class StateError(ValueError):
     """A state that no cache can have written."""
 
 
-class State(tuple[Any, ...]):
-    """A tuple that holds the running arrays of stores and reads as their canonical state.
+class State(dict[int, Any]):
+    """Holds the running arrays of stores, and reads as the sequence of their canonical state.
 
-    mlx-lm evaluates the state after every prompt chunk, and saves it once. MLX evaluates what the
-    tuple holds; whoever iterates over it, as saving does, gets the canonical form, made then by
+    mlx-lm evaluates the state after every prompt chunk, and saves it once. MLX evaluates what a
+    dict holds; whoever reads this one, as saving does, gets the canonical form, made then by
     `canonical`.
     """
 
-    _canonical: Callable[[], tuple[Any, ...]]
-
-    def __new__(cls, stores: Iterable[Store], canonical: Callable[[], tuple[Any, ...]]) -> State:
-        arrays = []
+    def __init__(self, stores: Iterable[Store], canonical: Callable[[], Sequence[Any]]) -> None:
+        arrays: list[mx.array] = []
         for store in stores:
             store.settle()
             arrays += [array for side in store.sides() for array in side.arrays]
-        state = super().__new__(cls, arrays)
-        state._canonical = canonical
-        return state
+        super().__init__(enumerate(arrays))
+        self._canonical = canonical
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._canonical())
@@ -62,8 +59,26 @@ class State(tuple[Any, ...]):
     def __len__(self) -> int:
         return len(self._canonical())
 
+    def __bool__(self) -> bool:
+        return True
+
+    def items(self) -> Any:
+        return enumerate(self._canonical())
+
+    def values(self) -> Any:
+        return self._canonical()
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return tuple, (list(self),)
+        return list, (self._canonical(),)
+
+
+def fields_of(state: Any, least: int = 0) -> list[Any]:
+    """What a state holds, in order. Raises StateError if it is none."""
+    if isinstance(state, dict):
+        state = list(state.values())
+    if not isinstance(state, list | tuple) or len(state) < least:
+        raise StateError("This is not the state of a compressed cache.")
+    return list(state)
 
 
 def write(store: Store) -> tuple[Any, ...]:
@@ -95,29 +110,27 @@ def _write_side(side: Side) -> tuple[mx.array | None, ...]:
 
 def read(state: Any) -> tuple[Store, list[Any]]:
     """A store, and what follows its state. Raises StateError that says what is wrong."""
-    if not isinstance(state, Sequence) or len(state) < FIELDS:
-        raise StateError("This is not the state of a compressed cache.")
+    state = fields_of(state, FIELDS)
     *arrays, first, format_, any_dim = state[:9]
     if format_ != FORMAT:
         raise StateError(
             f"This cache was stored as {format_!r}, and this version reads {FORMAT!r}: "
             "make the prompt cache again."
         )
-    store = Store(_read_scheme(*state[9:FIELDS]), bool(any_dim))
-    rest = list(state[FIELDS:])
+    check(isinstance(any_dim, bool), "any_dim", repr(any_dim))
+    store = Store(_read_scheme(*state[9:FIELDS]), any_dim)
+    rest = state[FIELDS:]
     if all(array is None for array in arrays):
         return store, rest
     keys, values = arrays[0::2], arrays[1::2]
     for name, (exact, *_) in (("keys", keys), ("values", values)):
-        _check(
-            isinstance(exact, mx.array) and exact.ndim == 4, f"exact {name}", "not 4-dimensional"
-        )
-        _check(exact.dtype in _FLOATS, f"exact {name}", f"of dtype {exact.dtype}")
-    _check(keys[0].shape[:2] == values[0].shape[:2], "keys and values", "of different batches")
+        check(isinstance(exact, mx.array) and exact.ndim == 4, f"exact {name}", "not 4-dimensional")
+        check(exact.dtype in _FLOATS, f"exact {name}", f"of dtype {exact.dtype}")
+    check(keys[0].shape[:2] == values[0].shape[:2], "keys and values", "of different batches")
     store.keys = _read_side(store, "key", first, *keys)
     store.values = _read_side(store, "value", first, *values)
     held = store.keys.tokens, store.values.tokens
-    _check(held[0] == held[1], "keys and values", "of {} and {} tokens".format(*held))
+    check(held[0] == held[1], "keys and values", "of {} and {} tokens".format(*held))
     mx.eval([array for side in store.sides() for array in side.arrays])
     return store, rest
 
@@ -125,11 +138,12 @@ def read(state: Any) -> tuple[Store, list[Any]]:
 def check_int(name: str, value: Any, least: int, most: int) -> int:
     """`value`, or StateError if it is no integer from least to most."""
     integer = isinstance(value, int) and not isinstance(value, bool)
-    _check(integer and least <= value <= most, name, f"{value!r}, not {least} to {most}")
+    check(integer and least <= value <= most, name, f"{value!r}, not {least} to {most}")
     return int(value)
 
 
-def _check(passed: bool, what: str, problem: str) -> None:
+def check(passed: bool, what: str, problem: str) -> None:
+    """StateError about `what` unless it passed."""
     if not passed:
         raise StateError(
             f"The stored cache is damaged: its {what} ({problem}). Make the prompt cache again."
@@ -139,10 +153,9 @@ def _check(passed: bool, what: str, problem: str) -> None:
 def _read_scheme(
     key_bits: Any, value_bits: Any, seed: Any, residual: Any, sinks: Any, norm_correction: Any
 ) -> Scheme:
-    key_bits, value_bits = (
-        check_int(name, bits, -1, 8)
-        for name, bits in (("key bits", key_bits), ("value bits", value_bits))
-    )
+    check(isinstance(norm_correction, bool), "norm correction", repr(norm_correction))
+    key_bits = check_int("key bits", key_bits, -1, 8)
+    value_bits = check_int("value bits", value_bits, -1, 8)
     try:
         return Scheme(
             key_bits=None if key_bits < 0 else key_bits,
@@ -150,7 +163,7 @@ def _read_scheme(
             seed=check_int("seed", seed, 0, 2**31 - 2),
             residual=check_int("residual", residual, 0, 4096),
             sinks=check_int("sinks", sinks, 0, 1024),
-            norm_correction=bool(norm_correction),
+            norm_correction=norm_correction,
         )
     except ValueError as error:
         raise StateError(f"The stored cache is damaged: {error}") from None
@@ -165,13 +178,13 @@ def _read_side(
         raise StateError(f"The stored cache is damaged: {error}") from None
     name, count = f"{layout}s", exact.shape[2]
     if isinstance(side, ExactSide):
-        _check(words is None and scales is None, name, "both exact and packed")
+        check(words is None and scales is None, name, "both exact and packed")
         side.exact, side.count = exact, count
         return side
-    _check(count <= side.scheme.window, f"exact {name}", f"{count} tokens")
+    check(count <= side.scheme.window, f"exact {name}", f"{count} tokens")
     if words is not None or scales is not None:
         tokens = _check_packed(side, name, exact, words, scales)
-        _check(count >= side.scheme.sinks, f"exact {name}", f"{count}: fewer than the sinks")
+        check(count >= side.scheme.sinks, f"exact {name}", f"{count}: fewer than the sinks")
         side.first = check_int("first token", first, 0, TILE - 1)
         side.tiles = tokens // TILE
         side.words = _to_tiles(words, side)
@@ -183,16 +196,16 @@ def _read_side(
 def _check_packed(side: PackedSide, name: str, exact: mx.array, words: Any, scales: Any) -> int:
     """How many tokens are packed, once everything about them is found right."""
     arrays = isinstance(words, mx.array) and isinstance(scales, mx.array)
-    _check(arrays, f"packed {name}", "words without scales, or the reverse")
+    check(arrays, f"packed {name}", "words without scales, or the reverse")
     width = words_per_vector(side.head_dim, side.scheme.bits)
     tokens = scales.shape[-1]
     shape = (*exact.shape[:2], tokens)
-    _check(scales.dtype == mx.float16 and scales.shape == shape, f"{name}' scales", _kind(scales))
-    _check(tokens > 0 and tokens % TILE == 0, f"packed {name}", f"{tokens} tokens")
+    check(scales.dtype == mx.float16 and scales.shape == shape, f"{name}' scales", _kind(scales))
+    check(tokens > 0 and tokens % TILE == 0, f"packed {name}", f"{tokens} tokens")
     right = words.dtype == mx.uint32 and words.shape == (*shape, width)
-    _check(right, f"{name}' words", _kind(words))
+    check(right, f"{name}' words", _kind(words))
     sound = mx.all((scales >= 0) & mx.isfinite(scales)).item()
-    _check(bool(sound), f"{name}' scales", "negative, infinite or NaN")
+    check(bool(sound), f"{name}' scales", "negative, infinite or NaN")
     return int(tokens)
 
 

@@ -39,6 +39,15 @@ class Store:
             check_update(keys, values)
             both = self.side("key", keys), self.side("value", values)
             self.keys, self.values = both
+        elif not (
+            self.keys.fits(keys) and self.values.fits(values) and keys.shape[2] == values.shape[2]
+        ):
+            check_update(keys, values)
+            batch, heads, _, dim = self.keys.exact.shape
+            raise ValueError(
+                f"Keys {keys.shape} and values {values.shape} do not fit this cache of {batch} x "
+                f"{heads} heads of {dim} and {self.values.exact.shape[3]}."
+            )
         self.keys.append(keys)
         self.values.append(values)
 

@@ -92,7 +92,7 @@ class TurboQuantKVCache:
         return None if side is None else StoredArrays(side)
 
     @property
-    def state(self) -> tuple[Any, ...]:
+    def state(self) -> State:
         """What a prompt-cache file stores: `cache/state.py` says what it holds."""
         return State([self.store], lambda: write(self.store))
 

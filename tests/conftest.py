@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tqgen_kernels import cpu_blas
+
+cpu_blas.lend()  # before a test imports MLX: models run many times faster on a CPU
+
 # No timed tests: a busy machine must not fail one. The same examples every time, so that a
 # failure on one machine is one on every other.
 settings.register_profile(

@@ -122,6 +122,20 @@ def device() -> Iterator[Finding]:
         yield Finding("NVIDIA GPU", "MLX does not use it", "warning", advice)
 
 
+def matrix_products() -> Iterator[Finding]:
+    """What multiplies float32 matrices on a CPU: `tqgen` runs models by the same."""
+    import subprocess
+
+    code = "from tqgen_kernels import cpu_blas; print(cpu_blas.lend() or '')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    reason = done.stdout.strip()
+    if _installed("mlx-cpu") and platform.system() == "Linux":
+        value = f"MLX's own: {reason}" if reason else "NumPy's OpenBLAS"
+        advice = "Models run more than ten times slower by MLX's own, a reference BLAS."
+        usual = not reason or "LD_PRELOAD" in reason
+        yield Finding("products", value, "ok" if usual else "warning", "" if usual else advice)
+
+
 def kernels() -> Finding:
     """The backend that runs our kernels."""
     from tqgen_kernels import backends
@@ -215,6 +229,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     software,
     mlx_wheels,
     device,
+    matrix_products,
     emulator,
     storage,
     database,

@@ -89,6 +89,10 @@ def load(command: Command) -> typer.Typer:
 
 def run(command: Command, arguments: list[str]) -> None:
     """Runs one command. An error that carries a message for the user prints as that and exits 2."""
+    if command.panel == MODELS:
+        from tqgen_kernels import cpu_blas
+
+        cpu_blas.lend()  # before anything imports MLX; on a GPU it does nothing
     try:
         load(command)(args=arguments, prog_name=f"tqgen {command.name}")
     except (ValueError, RuntimeError, OSError, ImportError) as error:

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -72,8 +73,9 @@ def _minor(release: str) -> tuple[str, ...]:
     return tuple(release.split(".")[:2])
 
 
+@cache
 def detect(backend: str, *, language: str = "") -> Environment:
-    """The environment of `backend` on this machine. Imports mlx.core.
+    """The environment of `backend` on this machine, looked up once a process. Imports mlx.core.
 
     Device fields that MLX does not tell are left out rather than guessed.
     """

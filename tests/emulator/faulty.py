@@ -101,6 +101,67 @@ out[i] = p[t + 1]; // FAULT
         index=64,
     ),
     faulty(
+        "threadgroup_row_past_the_end",
+        "out-of-bounds",
+        """threadgroup float s[2][16];
+if (t < 2) s[0][t + 15] = x[i]; // FAULT
+out[i] = x[i];
+""",
+        space="threadgroup",
+        buffer="s",
+        index=16,
+    ),
+    faulty(
+        "constant_past_the_end",
+        "out-of-bounds",
+        "out[i] = TABLE[i]; // FAULT\n",
+        header="constant float TABLE[4] = {1, 2, 3, 4};\n",
+        space="constant",
+        index=4,
+    ),
+    faulty(
+        "component_past_the_end",
+        "out-of-bounds",
+        "float4 v = float4(x[i]);\nout[i] = v[t]; // FAULT\n",
+        space="thread",
+        index=4,
+    ),
+    faulty(
+        "atomic_past_the_end",
+        "out-of-bounds",
+        """device atomic_float* sums = (device atomic_float*)out;
+atomic_fetch_add_explicit(sums + i + 1, x[i], memory_order_relaxed); // FAULT
+""",
+        space="device",
+        buffer="out",
+        index=64,
+        fast=True,
+    ),
+    faulty(
+        "matrix_past_the_end",
+        "out-of-bounds",
+        """simdgroup_float8x8 m;
+simdgroup_load(m, x + 8); // FAULT
+simdgroup_store(m, out);
+""",
+        threads=32,
+        group=32,
+        space="device",
+        buffer="x",
+        index=64,
+        fast=True,
+    ),
+    faulty(
+        "packed_vector_past_the_end",
+        "out-of-bounds",
+        """device packed_float3* p = (device packed_float3*)out;
+p[t] = float3(x[i]); // FAULT
+""",
+        space="device",
+        buffer="out",
+        index=64,
+    ),
+    faulty(
         "local_past_the_end",
         "out-of-bounds",
         """float v[4] = {0, 1, 2, 3};
@@ -130,6 +191,30 @@ float v = s[63 - t]; // ALSO
 s[t] = v; // FAULT
 threadgroup_barrier(mem_flags::mem_threadgroup);
 out[i] = s[t];
+""",
+        space="threadgroup",
+        buffer="s",
+    ),
+    faulty(
+        "barrier_missing_in_a_tree",
+        "race",
+        """threadgroup float s[64];
+s[t] = x[i];
+threadgroup_barrier(mem_flags::mem_threadgroup);
+for (uint k = 32; k > 0; k >>= 1) {
+    if (t < k) s[t] += s[t + k]; // FAULT
+}
+out[i] = s[0]; // ALSO
+""",
+        space="threadgroup",
+        buffer="s",
+    ),
+    faulty(
+        "neighbouring_halves",
+        "race",
+        """threadgroup half s[64];
+s[t] = half(x[i]); // ALSO
+out[i] = s[t ^ 1]; // FAULT
 """,
         space="threadgroup",
         buffer="s",
@@ -303,6 +388,16 @@ out[i] = s[t];
         fast=True,
     ),
     faulty(
+        "barrier_in_a_loop_of_different_length",
+        "barrier-divergence",
+        """for (uint k = 0; k < t % 3; ++k) {
+    threadgroup_barrier(mem_flags::mem_device); // FAULT
+}
+out[i] = x[i];
+""",
+        fast=True,
+    ),
+    faulty(
         "different_barriers",
         "barrier-divergence",
         """if (t < 32) {
@@ -384,6 +479,11 @@ out[i] = p[0].x; // FAULT
         "float_too_large_for_int",
         "float-to-int-range",
         "float big = x[i] * 1e9f;\nout[i] = float(int(big)); // FAULT\n",
+    ),
+    faulty(
+        "vector_of_floats_too_large",
+        "float-to-int-range",
+        "float4 v = float4(x[i]) * 3e8f;\nint4 n = int4(v); // FAULT\nout[i] = float(n.x);\n",
     ),
     faulty(
         "negative_to_unsigned",

@@ -1,5 +1,6 @@
 """Turns what the runtime recorded into findings with lines, names and sentences."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def describe(raw: Sequence[RawFinding], launched: Launched) -> tuple[Finding, ..
     variables: tuple[str, ...] | None = None
     found: dict[tuple[object, ...], Finding] = {}
     for r in raw:
-        if r.slot > _SLOTS and variables is None:
+        if (r.slot > _SLOTS or r.type) and variables is None:
             variables = threadgroup_variables(launched.kernel.text)
         finding = _finding(r, launched, variables or ())
         key = (finding.kind, finding.part, finding.line, finding.buffer, finding.soft)
@@ -65,9 +66,9 @@ def describe(raw: Sequence[RawFinding], launched: Launched) -> tuple[Finding, ..
 
 def _finding(r: RawFinding, launched: Launched, variables: Sequence[str]) -> Finding:
     kind = KINDS[r.kind]
-    number: int = r.line
-    if not number and r.pc:
-        number = line_at(launched.library.path, r.pc - launched.library.base) or 0
+    number = line_at(launched.library.path, r.pc - launched.library.base) if r.pc else None
+    if number is None:
+        number = 0 if (r.file or b"").endswith(b".h") else r.line
     header = number > HEADER_LINES
     line = number - HEADER_LINES * header or None
     place = launched.name + (".header" if header else "") + (f":{line}" if line else "")
@@ -76,6 +77,10 @@ def _finding(r: RawFinding, launched: Launched, variables: Sequence[str]) -> Fin
     )
     buffer = _buffer(r, launched.kernel, variables)
     space = SPACES[r.space]
+    if r.type:
+        space, r.extent = _indexed_array(r.type.decode(errors="replace"))
+        if space == "threadgroup" and line and not header:
+            buffer = _variable_on(line, launched.kernel, variables)
     if space == "device" and buffer is not None:
         space = next(p.address_space for p in launched.kernel.parameters if p.name == buffer)
     who = f"thread {position} of the grid"
@@ -90,7 +95,7 @@ def _finding(r: RawFinding, launched: Launched, variables: Sequence[str]) -> Fin
         thread=(position[0], position[1], position[2]),
         address_space=space,
         buffer=buffer,
-        index=r.index if r.space or kind in ("shift-out-of-range", "inactive-lane") else None,
+        index=r.index if space or kind in ("shift-out-of-range", "inactive-lane") else None,
         message=f"{place}: {severity}: {message} [{kind}]",
         soft=bool(r.soft),
         part="header" if header else "source",
@@ -104,6 +109,21 @@ def _buffer(r: RawFinding, kernel: GeneratedKernel, variables: Sequence[str]) ->
     return variables[declared] if 0 <= declared < len(variables) else None
 
 
+def _indexed_array(compiler_type: str) -> tuple[str, int]:
+    """Address space and length of an array or vector from its type's name."""
+    spaces = {"__local": "threadgroup", "__constant": "constant", "__global": "device"}
+    space = next((ours for theirs, ours in spaces.items() if theirs in compiler_type), "thread")
+    length = re.search(r"\[(\d+)\]", compiler_type) or re.search(r"vector of (\d+)", compiler_type)
+    return space, int(length[1]) if length else 0
+
+
+def _variable_on(line: int, kernel: GeneratedKernel, variables: Sequence[str]) -> str | None:
+    """The threadgroup variable that a line of the source indexes, if it can be but one."""
+    text = kernel.text.split("\n")[kernel.source_first_line + line - 2]
+    named = {name for name in variables if re.search(rf"\b{name}\s*\[", text)}
+    return named.pop() if len(named) == 1 else None
+
+
 def _message(
     kind: str, r: RawFinding, launched: Launched, buffer: str | None, space: str | None, who: str
 ) -> str:
@@ -111,8 +131,9 @@ def _message(
     access = "write to" if r.detail & _IS_WRITE else "read of"
     element = f"{buffer}[{r.index}]" if buffer else f"index {r.index}"
     if kind == "out-of-bounds":
-        if space == "thread":
-            return f"index {r.index} is outside the array; {who}"
+        if r.type:
+            array = f"'{buffer}'" if buffer else "an array"
+            return f"index {r.index} of {array} of {r.extent} in {space} memory; {who}"
         return f"{access} {element} in {what}, which has {r.extent} elements; {who}"
     if kind == "race":
         return _race(r, element, what, who)

@@ -31,8 +31,16 @@ def _table(library: Path) -> tuple[list[int], list[int | None]]:
         dwarf = elf.get_dwarf_info()
         for unit in dwarf.iter_CUs():
             program = dwarf.line_program_for_CU(unit)
+            if program is None:
+                continue
+            # Files of the prelude: what they do belongs to the author's line before.
+            ours = {
+                number
+                for number, file in enumerate(program["file_entry"])
+                if file.name.endswith(b".h")
+            }
             known: int | None = None
-            for entry in program.get_entries() if program else ():
+            for entry in program.get_entries():
                 state = entry.state
                 if state is None:
                     continue
@@ -41,7 +49,8 @@ def _table(library: Path) -> tuple[list[int], list[int | None]]:
                     known = None
                     continue
                 # Code that the compiler or we made up belongs to what came before.
-                known = state.line if 0 < state.line <= LAUNCH_LINES else known
+                if 0 < state.line <= LAUNCH_LINES and state.file not in ours:
+                    known = state.line
                 rows.append((state.address, known))
     rows.sort(key=lambda row: (row[0], row[1] is not None))
     return [address for address, _ in rows], [line for _, line in rows]

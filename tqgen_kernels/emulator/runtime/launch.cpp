@@ -13,7 +13,7 @@ static uint32_t sites[max_findings];
 Finding* report(Kind kind, uint64_t pc, uint32_t line, uint32_t site) {
   for (uint32_t i = 0; i < n_findings; ++i) {
     Finding& f = findings[i];
-    if (f.kind == (uint32_t)kind && f.pc == pc && f.line == line && sites[i] == site) {
+    if (f.kind == (uint32_t)kind && f.pc == pc && (!line || f.line == line) && sites[i] == site) {
       ++f.count;
       return nullptr;
     }

@@ -24,42 +24,45 @@ struct FloatCast {
   const void *from, *to;
 };
 
-Finding* at(Kind kind, const Location& where) {
-  Finding* f = report(kind, 0, where.line, where.column);
-  if (f) f->file = where.file;
+// The address of the call tells the author's line even where the check sits in the prelude.
+#define CALL (uint64_t)__builtin_return_address(0) - 1
+Finding* at(Kind kind, const Location& where, uint64_t pc) {
+  Finding* f = report(kind, pc, 0, where.column);
+  if (f) {
+    f->line = where.line;
+    f->file = where.file;
+  }
   return f;
 }
 }  // namespace
 
 EXPORT void __ubsan_handle_out_of_bounds(OutOfBounds* data, uint64_t index) {
-  if (Finding* f = at(out_of_bounds, data->at)) {
-    f->space = thread_space;
+  if (Finding* f = at(out_of_bounds, data->at, CALL)) {
     f->index = (int64_t)index;
-    // An array type's descriptor: kind, info, then its name: 'float[32]'.
-    f->other_pc = (uint64_t)data->array;
+    f->type = (const char*)data->array + 4;  // behind two shorts: '__local float[32]'
   }
   stop_launch();
 }
 EXPORT void __ubsan_handle_divrem_overflow(Overflow* data, uint64_t, uint64_t) {
-  at(division_by_zero, data->at);
+  at(division_by_zero, data->at, CALL);
   stop_launch();
 }
 EXPORT void __ubsan_handle_type_mismatch_v1(TypeMismatch* data, uint64_t address) {
   if (address) {
-    if (Finding* f = at(misaligned, data->at)) {
+    if (Finding* f = at(misaligned, data->at, CALL)) {
       f->other_pc = address;
       f->extent = 1u << data->log_alignment;
     }
   } else {
-    at(wild_access, data->at);
+    at(wild_access, data->at, CALL);
   }
   stop_launch();
 }
 EXPORT void __ubsan_handle_float_cast_overflow(FloatCast* data, uint64_t) {
-  at(float_to_int_range, data->at);
+  at(float_to_int_range, data->at, CALL);
 }
 EXPORT void tq_shift_out_of_range(int64_t amount, uint32_t width) {
-  if (Finding* f = report(shift_out_of_range, (uint64_t)__builtin_return_address(0) - 1, 0, 0)) {
+  if (Finding* f = report(shift_out_of_range, CALL, 0, 0)) {
     f->index = amount;
     f->extent = width;
   }

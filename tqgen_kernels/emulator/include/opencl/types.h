@@ -241,23 +241,23 @@ template <typename T, int N> struct packed_vec {
   typedef vec<T, N> plain;
   T __each[N];
   packed_vec() = default;
-  packed_vec(plain v) {
+  TQ_FN packed_vec(plain v) {
     for (int i = 0; i < N; ++i) __each[i] = v[i];
   }
 #define TQ_PACKED(AS)                                                      \
-  operator plain() const AS {                                              \
+  TQ_FN operator plain() const AS {                                              \
     plain v;                                                               \
     for (int i = 0; i < N; ++i) v[i] = __each[i];                          \
     return v;                                                              \
   }                                                                        \
-  AS T& operator[](int i) AS { return __each[i]; }                         \
-  T operator[](int i) const AS { return __each[i]; }                       \
-  AS packed_vec& operator=(plain v) AS {                                   \
+  TQ_FN AS T& operator[](int i) AS { return __each[i]; }                         \
+  TQ_FN T operator[](int i) const AS { return __each[i]; }                       \
+  TQ_FN AS packed_vec& operator=(plain v) AS {                                   \
     for (int i = 0; i < N; ++i) __each[i] = v[i];                          \
     return *this;                                                          \
   }
   TQ_PACKED(__private) TQ_PACKED(__global) TQ_PACKED(__local)
-  operator plain() const __constant {
+  TQ_FN operator plain() const __constant {
     plain v;
     for (int i = 0; i < N; ++i) v[i] = __each[i];
     return v;

@@ -20,7 +20,7 @@ from tqgen_kernels.cache.state import FIELDS, StateError
 from tqgen_kernels.quant import packing, reference
 
 ARRAYS = ("exact_keys", "exact_values", "key_words", "value_words", "key_scales", "value_scales")
-SCHEME = ("key_bits", "value_bits", "seed", "residual", "sinks", "norm_correction")
+SCHEME = ("key_bits", "value_bits", "seed", "residual", "sinks", "norm_correction", "codebook")
 NAMES = (*ARRAYS, "first", "format", "any_dim", *SCHEME)
 
 
@@ -45,6 +45,7 @@ def same(a: Any, b: Any) -> bool:
         lambda: filled(TurboQuantKVCache(bits=3)),
         lambda: filled(TurboQuantKVCache(key_bits=4)),
         lambda: filled(TurboQuantKVCache(value_bits=2), dims=(80, 80)),
+        lambda: filled(TurboQuantKVCache(scheme=Scheme(3, 2, codebook="cubic"))),
         lambda: filled(TurboQuantKVCache(scheme="seed"), tokens=3),
         lambda: filled(TurboQuantKVCache(scheme="seed"), tokens=160, batch=2),
         lambda: filled(TurboQuantKVCache(bits=3, any_dim=True), dims=(72, 64)),
@@ -149,6 +150,8 @@ def damage(**changes: Any) -> list[Any]:
         ({"first": 40}, "first"),
         ({"first": "0"}, "first"),
         ({"norm_correction": "yes"}, "norm correction"),
+        ({"codebook": "dense"}, "dense"),
+        ({"codebook": 3}, "codebook"),
     ],
 )
 def test_damaged_states_are_refused(changes: dict[str, Any], message: str) -> None:

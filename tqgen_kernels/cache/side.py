@@ -12,6 +12,7 @@ import mlx.core as mx
 
 from tqgen_kernels import operations
 from tqgen_kernels.operations import MAX_Q_LEN, Layout
+from tqgen_kernels.quant.codebook import CodebookKind
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE
 
@@ -30,6 +31,7 @@ class SideScheme:
     sinks: int
     residual: int
     norm_correction: bool
+    codebook: CodebookKind
 
     @property
     def window(self) -> int:
@@ -98,7 +100,12 @@ class PackedSide:
     def _add_tiles(self, x: mx.array) -> None:
         s = self.scheme
         words, scales = operations.encode(
-            x, bits=s.bits, seed=s.seed, layout=s.layout, norm_correction=s.norm_correction
+            x,
+            bits=s.bits,
+            seed=s.seed,
+            layout=s.layout,
+            norm_correction=s.norm_correction,
+            codebook=s.codebook,
         )
         start, self.tiles = self.tiles, self.tiles + words.shape[2]
         self.words = _write(self.words, words, start)
@@ -163,6 +170,7 @@ class PackedSide:
             seed=self.scheme.seed,
             layout=self.scheme.layout,
             dtype=self.exact.dtype,
+            codebook=self.scheme.codebook,
         )
 
     def contents(self) -> mx.array:

@@ -4,8 +4,8 @@
     key_words, value_words      (B, H, packed, W)    uint32, token-major (quant/packing.py), or None
     key_scales, value_scales    (B, H, packed)       float16, or None
     first                       packed tokens at the start that a sliding window has dropped
-    format, any_dim, key_bits (-1: exact), value_bits, seed, residual, sinks, norm_correction
-    then what the cache's class adds
+    format, any_dim, key_bits (-1: exact), value_bits, seed, residual, sinks, norm_correction,
+    codebook, then what the cache's class adds
 
 Codes are token-major whatever layout the running cache has. Everything that is read is checked: a
 file may be damaged, foreign or hostile.
@@ -14,19 +14,18 @@ file may be damaged, foreign or hostile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 
 from tqgen_kernels.backends import portable
 from tqgen_kernels.cache.side import ExactSide, PackedSide
 from tqgen_kernels.cache.store import Side, Store
-from tqgen_kernels.operations import Layout
 from tqgen_kernels.quant.packing import TILE, words_per_vector
 from tqgen_kernels.quant.scheme import Scheme
 
 FORMAT = "turboquant-1"
-FIELDS = 15
+FIELDS = 16
 _FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
 
@@ -88,7 +87,7 @@ def write(store: Store) -> tuple[Any, ...]:
     firsts = [side.first for side in store.sides() if isinstance(side, PackedSide)]
     s = store.scheme
     key_bits, value_bits = (-1 if b is None else b for b in (s.key_bits, s.value_bits))
-    scheme = (key_bits, value_bits, s.seed, s.residual, s.sinks, s.norm_correction)
+    scheme = (key_bits, value_bits, s.seed, s.residual, s.sinks, s.norm_correction, s.codebook)
     return (*arrays, max(firsts, default=0), FORMAT, store.any_dim, *scheme)
 
 
@@ -100,11 +99,11 @@ def _write_side(side: Side) -> tuple[mx.array | None, ...]:
     if side.words is None or side.scales is None or not side.tiles:
         return exact, None, None
     words, scales = side.words[:, :, : side.tiles], side.scales[:, :, : side.tiles]
-    if side.scheme.layout == "key":
+    bits, layout = side.scheme.bits, side.scheme.layout
+    if layout == "key":
         words = words.swapaxes(-1, -2).flatten(2, 3)
     else:
-        bits = side.scheme.bits
-        words = portable.pack(portable.unpack_tiles(words, side.head_dim, bits, "value"), bits)
+        words = portable.pack(portable.unpack_tiles(words, side.head_dim, bits, layout), bits)
     return exact, words, scales.flatten(2, 3)
 
 
@@ -151,7 +150,13 @@ def check(passed: bool, what: str, problem: str) -> None:
 
 
 def _read_scheme(
-    key_bits: Any, value_bits: Any, seed: Any, residual: Any, sinks: Any, norm_correction: Any
+    key_bits: Any,
+    value_bits: Any,
+    seed: Any,
+    residual: Any,
+    sinks: Any,
+    norm_correction: Any,
+    codebook: Any,
 ) -> Scheme:
     check(isinstance(norm_correction, bool), "norm correction", repr(norm_correction))
     key_bits = check_int("key bits", key_bits, -1, 8)
@@ -164,19 +169,20 @@ def _read_scheme(
             residual=check_int("residual", residual, 0, 4096),
             sinks=check_int("sinks", sinks, 0, 1024),
             norm_correction=norm_correction,
+            codebook=codebook,
         )
     except ValueError as error:
         raise StateError(f"The stored cache is damaged: {error}") from None
 
 
 def _read_side(
-    store: Store, layout: Layout, first: Any, exact: Any, words: Any, scales: Any
+    store: Store, which: Literal["key", "value"], first: Any, exact: Any, words: Any, scales: Any
 ) -> Side:
     try:
-        side = store.side(layout, exact)
+        side = store.side(which, exact)
     except ValueError as error:
         raise StateError(f"The stored cache is damaged: {error}") from None
-    name, count = f"{layout}s", exact.shape[2]
+    name, count = f"{which}s", exact.shape[2]
     if isinstance(side, ExactSide):
         check(words is None and scales is None, name, "both exact and packed")
         side.exact, side.count = exact, count
@@ -214,6 +220,6 @@ def _kind(array: mx.array) -> str:
 
 
 def _to_tiles(words: mx.array, side: PackedSide) -> mx.array:
-    bits = side.scheme.bits
-    codes = portable.unpack(words, side.head_dim, bits) if side.scheme.layout == "value" else words
-    return portable.to_tiles(words, codes, bits, side.scheme.layout)
+    bits, layout = side.scheme.bits, side.scheme.layout
+    codes = words if layout == "key" else portable.unpack(words, side.head_dim, bits)
+    return portable.to_tiles(words, codes, bits, layout)

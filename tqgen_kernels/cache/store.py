@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from typing import Literal
 
 import mlx.core as mx
 
 from tqgen_kernels.cache.side import ExactSide, PackedSide, SideScheme
-from tqgen_kernels.operations import Layout, Packed
+from tqgen_kernels.operations import Layout, Packed, Storage
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.scheme import Scheme
 
@@ -20,11 +21,12 @@ class Store:
     """Both sides of a layer under one scheme. Empty until the first update tells the shapes.
 
     any_dim: a side whose head_dim has no rotation stays exact, with one warning; otherwise it is
-    a ValueError.
+    a ValueError. storage: the layout of the packed tiles.
     """
 
-    def __init__(self, scheme: Scheme, any_dim: bool = False) -> None:
+    def __init__(self, scheme: Scheme, any_dim: bool = False, storage: Storage = "tiles") -> None:
         self.scheme = scheme
+        self.storage = storage
         self.any_dim = any_dim
         self.keys: Side | None = None
         self.values: Side | None = None
@@ -51,19 +53,22 @@ class Store:
         self.keys.append(keys)
         self.values.append(values)
 
-    def side(self, layout: Layout, like: mx.array) -> Side:
+    def side(self, which: Literal["key", "value"], like: mx.array) -> Side:
         """An empty side for tokens like these. Raises ValueError for an unsupported head_dim."""
         s = self.scheme
-        bits = s.key_bits if layout == "key" else s.value_bits
+        bits = s.key_bits if which == "key" else s.value_bits
         dim = like.shape[-1]
         if bits is not None and self.any_dim and dim not in supported_dims():
             _warn_exact(dim)
             bits = None
         if bits is None:
             return ExactSide(s.sinks, like)
-        seed = s.key_seed if layout == "key" else s.value_seed
-        scheme = SideScheme(bits, seed, layout, s.sinks, s.residual, s.norm_correction)
-        return PackedSide(scheme, like)
+        seed = s.key_seed if which == "key" else s.value_seed
+        layout: Layout = which
+        if self.storage == "fragment":
+            layout = "key_fragment" if which == "key" else "value_fragment"
+        own = (s.sinks, s.residual, s.norm_correction, s.codebook)
+        return PackedSide(SideScheme(bits, seed, layout, *own), like)
 
     def sides(self) -> tuple[Side, ...]:
         """Keys and values, or nothing while empty."""
@@ -115,6 +120,8 @@ class Store:
             v.scheme.bits,
             k.scheme.seed,
             v.scheme.seed,
+            self.scheme.codebook,
+            self.storage,
         )
 
     @property

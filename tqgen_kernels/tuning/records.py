@@ -12,7 +12,6 @@ from tqgen_kernels.codegen.problem import Problem, parse_problem
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.environment import Count, Environment
 from tqgen_kernels.tuning.policy import Policy
-from tqgen_kernels.tuning.runner import road_name
 
 SCHEMA = "tqgen-tuning/1"
 MAX_BYTES = 16 * 2**20  # of one record's file
@@ -69,7 +68,7 @@ class Result(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def road(self) -> str | None:
-        return road_name(self.key)
+        return str(self.config["road"]) if tuple(self.config) == ("road",) else None
 
     @property
     def timed(self) -> tuple[float, ...]:
@@ -147,12 +146,12 @@ def decode(data: bytes) -> Record:
     """
     if len(data) > MAX_BYTES:
         raise Damaged(f"{len(data)} bytes, at most {MAX_BYTES}")
-    schema = _decoded(_head, data).schema
-    if schema != SCHEMA:
-        if schema.startswith("tqgen-tuning/"):
-            raise OtherSchema(f"format {printable(schema)}, this version reads {SCHEMA}")
-        raise Damaged("it is no tuning record")
-    record: Record = _decoded(_record, data)
+    try:
+        record: Record = _decoded(_record, data)
+    except Damaged:
+        _check_schema(_decoded(_head, data).schema)
+        raise
+    _check_schema(record.schema)
     try:
         intact = seal(record).content_sha256 == record.content_sha256
     except ValueError as error:  # lone surrogates cannot be encoded
@@ -160,6 +159,14 @@ def decode(data: bytes) -> Record:
     if not intact:
         raise Damaged("its content does not match its hash: it was cut off or edited")
     return record
+
+
+def _check_schema(schema: str) -> None:
+    if schema == SCHEMA:
+        return
+    if schema.startswith("tqgen-tuning/"):
+        raise OtherSchema(f"format {printable(schema)}, this version reads {SCHEMA}")
+    raise Damaged("it is no tuning record")
 
 
 def _decoded(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:

@@ -21,7 +21,7 @@ def unsound(record: Record) -> str | None:
         return "its problem is not spelled in full"
     if problem != bucketed(problem):
         return "its problem is no bucket"
-    if len({r.key for r in record.results}) != len(record.results):
+    if len({tuple(r.config.items()) for r in record.results}) != len(record.results):
         return "a config appears twice"
     indices = [r.index for r in record.results]
     if any(a >= b for a, b in itertools.pairwise(indices)):

@@ -1,0 +1,144 @@
+"""The attention hook: the packed path, the dequantised one, and both alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from tqgen_kernels import TurboQuantKVCache, apply_patch, operations, remove_patch
+from tqgen_kernels.cache import attention, turboquant
+from tqgen_kernels.cache.handles import Handle
+
+plain = attention.plain_attention
+
+
+@pytest.fixture
+def packed_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lengths of the queries that went to operations.attend."""
+    calls: list[int] = []
+
+    def attend(q: mx.array, store: Any, *, scale: float) -> mx.array:
+        calls.append(q.shape[2])
+        return operations.attend(q, store, scale=scale)
+
+    monkeypatch.setattr(turboquant, "attend", attend)
+    return calls
+
+
+def step(cache: TurboQuantKVCache, n: int, key_dim: int = 64, seed: int = 0) -> Any:
+    """Handles after n more tokens, and queries for them."""
+    k, v, q = mx.random.split(mx.random.key(seed), 3)
+    held = cache.update_and_fetch(
+        mx.random.normal((1, 2, n, key_dim), key=k), mx.random.normal((1, 2, n, 64), key=v)
+    )
+    return mx.random.normal((1, 6, n, key_dim), key=q), *held
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+@pytest.mark.parametrize("key_dim", [64, 96])
+def test_the_packed_path_equals_attention_over_the_content(
+    n: int, key_dim: int, packed_calls: list[int]
+) -> None:
+    cache = TurboQuantKVCache(bits=3)
+    step(cache, 200, key_dim)
+    q, k, v = step(cache, n, key_dim, seed=1)
+    mask = None if n == 1 else "causal"
+    out = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2, mask=mask)
+    assert packed_calls == [n]
+    content = mx.array(k), mx.array(v)
+    assert mx.allclose(out, plain(q, *content, scale=0.2, mask=mask), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["long", "bool mask", "additive mask", "sinks", "all see all", "keys as values", "exact keys",
+     "short", "chunk at hand"],
+)  # fmt: skip
+def test_what_the_packed_path_cannot_do_is_done_on_the_content(
+    case: str, packed_calls: list[int]
+) -> None:
+    cache = TurboQuantKVCache(value_bits=3) if case == "exact keys" else TurboQuantKVCache(bits=3)
+    step(cache, 20 if case == "short" else 200)
+    n = {"long": 9, "additive mask": 1, "sinks": 1, "short": 1}.get(case, 3)
+    if case == "chunk at hand":
+        q, k, v = step(cache, 40, seed=1)
+        q, mask = q[:, :, :1], None
+    else:
+        q, k, v = step(cache, n, seed=1)
+        mask = "causal" if n > 1 else None
+    tokens, options = k.shape[2], {}
+    if case == "bool mask":
+        mask = mx.arange(tokens) % 3 == 0
+    elif case == "additive mask":
+        mask = mx.random.normal((1, 6, 1, tokens))
+    elif case == "sinks":
+        options["sinks"] = mx.random.normal((6,))
+    elif case == "all see all":
+        mask = None
+    elif case == "keys as values":
+        v = k
+    out = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2, mask=mask, **options)
+    content = mx.array(k), mx.array(v)
+    expected = plain(q, *content, scale=0.2, mask=mask, **options)
+    assert packed_calls == []
+    assert mx.array_equal(out, expected)
+
+
+def test_an_old_handle_is_just_its_content(packed_calls: list[int]) -> None:
+    cache = TurboQuantKVCache(bits=3)
+    step(cache, 200)
+    q, k, v = step(cache, 1, seed=1)
+    content = mx.array(k), mx.array(v)
+    mx.eval(content)
+    step(cache, 1, seed=2)
+    out = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2)
+    assert packed_calls == []
+    assert mx.allclose(out, plain(q, *content, scale=0.2))
+
+
+def test_handles_of_two_caches_do_not_mix(packed_calls: list[int]) -> None:
+    a, b = TurboQuantKVCache(bits=3), TurboQuantKVCache(bits=3)
+    for cache in (a, b):
+        step(cache, 200)
+    q, k, _ = step(a, 1, seed=1)
+    _, _, v = step(b, 1, seed=2)
+    out = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2)
+    assert packed_calls == []
+    assert mx.allclose(out, plain(q, mx.array(k), mx.array(v), scale=0.2))
+
+
+def test_operations_on_a_handle_give_plain_arrays() -> None:
+    cache = TurboQuantKVCache(bits=3)
+    _, k, _ = step(cache, 200)
+    assert type(k) is Handle
+    for result in (k + 1, k[..., :2], k.astype(mx.float16), k.swapaxes(-1, -2), mx.repeat(k, 2, 1)):
+        assert type(result) is mx.array
+
+
+def test_the_hook_goes_on_and_off_in_any_order() -> None:
+    remove_patch()
+    remove_patch()
+    assert mx.fast.scaled_dot_product_attention is plain
+    apply_patch()
+    apply_patch()
+    assert mx.fast.scaled_dot_product_attention is attention.scaled_dot_product_attention
+    remove_patch()
+    assert mx.fast.scaled_dot_product_attention is plain
+
+
+def test_another_hook_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other() -> None: ...
+
+    monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", other)
+    remove_patch()
+    assert mx.fast.scaled_dot_product_attention is other
+
+
+def test_plain_arrays_pass_through_the_hook() -> None:
+    q = mx.random.normal((1, 4, 3, 64))
+    k = mx.random.normal((1, 2, 9, 64))
+    for mask in (None, "causal", mx.arange(9) < 5):
+        out = mx.fast.scaled_dot_product_attention(q, k, k, scale=0.3, mask=mask, stream=mx.cpu)
+        assert mx.array_equal(out, plain(q, k, k, scale=0.3, mask=mask))

@@ -1,0 +1,84 @@
+"""The kernels that mutants are seeded into: every template, at a problem that reaches its code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tqgen_kernels.codegen.problem import (
+    AttendProblem,
+    CombineProblem,
+    DequantizeProblem,
+    EncodeProblem,
+    Problem,
+    QKScoresProblem,
+)
+from tqgen_kernels.codegen.variant import Config
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A variant and the token counts of the examples that it is verified on."""
+
+    name: str
+    problem: Problem
+    config: Config
+    tokens: tuple[int, ...] = (96,)
+
+
+# head_dim 80 is 20 * 4 and 384 is 12 * 32: both halves of the Hadamard transform run. 3 bits cross
+# words.
+SUBJECTS = (
+    Subject(
+        "encode serial",
+        EncodeProblem(80, 3, "key", "float32", kv_heads=1),
+        Config.of(threads="serial", at_once=1),
+    ),
+    Subject(
+        "encode parallel",
+        EncodeProblem(80, 3, "value", "float16", kv_heads=2),
+        Config.of(threads="parallel", at_once=2),
+    ),
+    Subject(
+        "encode simd",
+        EncodeProblem(384, 3, "key", "float32", kv_heads=1),
+        Config.of(threads="simd", at_once=4),
+    ),
+    Subject(
+        "dequantize serial",
+        DequantizeProblem(80, 3, "value", "float32", kv_heads=2),
+        Config.of(threads="serial", at_once=1),
+    ),
+    Subject(
+        "dequantize parallel",
+        DequantizeProblem(80, 5, "key", "float32", kv_heads=1),
+        Config.of(threads="parallel", at_once=2),
+    ),
+    Subject(
+        "dequantize simd",
+        DequantizeProblem(384, 3, "key", "float16", kv_heads=1),
+        Config.of(threads="simd", at_once=4),
+    ),
+    Subject(
+        "qk_scores token",
+        QKScoresProblem(80, 3, gqa=3, q_len=2, dtype="float32", kv_heads=2),
+        Config.of(layout="token", lookup="threadgroup", rows=4, simdgroups=4),
+    ),
+    Subject(
+        "qk_scores dim",
+        QKScoresProblem(64, 3, gqa=3, dtype="float32", kv_heads=2),
+        Config.of(layout="dim", lookup="constant", rows=2, simdgroups=2),
+    ),
+    Subject(
+        "attend token",
+        AttendProblem(80, 96, 3, 5, gqa=3, q_len=2, dtype="float32", kv_heads=1, batch=2),
+        Config.of(layout="token", lookup="threadgroup", rows=4, simdgroups=2, groups=128),
+        (103, 330),
+    ),
+    Subject(
+        "attend dim",
+        AttendProblem(64, 64, 4, 3, gqa=2, dtype="float32", kv_heads=2),
+        Config.of(layout="dim", lookup="select", rows=2, simdgroups=4, groups=128),
+        (33, 330),
+    ),
+    Subject("combine", CombineProblem(80, "float32", heads=5), Config.of(rows=2), (103, 330)),
+)

@@ -1,5 +1,6 @@
 """What a kernel's text is compiled against: our headers and MLX's own utilities."""
 
+import re
 import shutil
 from functools import cache
 from importlib import util
@@ -49,7 +50,9 @@ def _mlx_utils() -> str:
         folder = Path(root) / "include/mlx/backend/metal/kernels"
         if all((folder / f"{name}.h").exists() for name in _MLX_UTILS):
             parts = ((folder / f"{name}.h").read_text() for name in _MLX_UTILS)
-            return "\n".join(parts).replace("#pragma once", "")
+            text = "\n".join(parts).replace("#pragma once", "")
+            # A string literal is constant here and so must be what takes it.
+            return re.sub(r"(?<=[(, ])constant char\*", "constant const char*", text)
     return "typedef half float16_t;\ntypedef bfloat bfloat16_t;\n"
 
 

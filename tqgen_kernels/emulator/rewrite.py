@@ -243,7 +243,8 @@ class _Rewriter:
         for name, dimensions in declarators:
             self.variables.append(name)
             address = (
-                f"__tq_variable<{element} {dimensions}, {element}>({len(self.variables)}, __LINE__)"
+                f"tq_threadgroup_variable({len(self.variables)}, sizeof({element}{dimensions}), "
+                f"sizeof({element}), alignof({element}), __LINE__)"
             )
             reference = f"(&{name}){dimensions}" if dimensions else f"&{name}"
             pointer = f"(*){dimensions}" if dimensions else "*"
@@ -280,13 +281,23 @@ def _declarators(code: list[Token]) -> tuple[str, list[tuple[str, str]]] | None:
     name_at = _name_index(first)
     if name_at is None or name_at == 0:
         return None
-    element = " ".join(token.text for token in first[:name_at])
+    element = _joined(first[:name_at])
     result = []
     for group in [first[name_at:], *groups[1:]]:
         if not group or group[0].kind != "name":
             return None
-        result.append((group[0].text, "".join(f"{token.text} " for token in group[1:]).strip()))
+        result.append((group[0].text, _joined(group[1:])))
     return element, result
+
+
+def _joined(code: list[Token]) -> str:
+    """Text of code tokens; a space only where two words would run together."""
+    text = ""
+    for token in code:
+        if text and (text[-1].isalnum() or text[-1] == "_") and token.kind in ("name", "number"):
+            text += " "
+        text += token.text
+    return text
 
 
 def _name_index(group: list[Token]) -> int | None:

@@ -197,7 +197,10 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
         if (rt < group_start || order_of(space, rt, simd, same) != in_order)
           mark = (mark & other & atomically) | several | (same ? other & several_simds : several_simds);
       } else if (rt >= since) {
-        mark = (mark & other & atomically) | (other & (several | several_simds));
+        // Its own read again: others that merged into the entry count until a barrier orders them.
+        bool ordered_by_now =
+            rt >= group_start && order_of(space, rt, simd, !(other & several_simds)) == in_order;
+        mark = (mark & other & atomically) | (ordered_by_now ? 0 : other & (several | several_simds));
       }
       c->read_time = time_now;
       c->reader = me | mark;

@@ -60,12 +60,13 @@ typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
 typedef simdgroup_matrix<half, 8, 8> simdgroup_half8x8;
 typedef simdgroup_matrix<bfloat, 8, 8> simdgroup_bfloat8x8;
 
-template <typename T, int C, int R> TQ_FN simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T x) {
+template <typename T, int C, int R = C>
+TQ_FN simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T x) {
   simdgroup_matrix<T, C, R> m;
   m.__two[0] = m.__two[1] = x;
   return m;
 }
-template <typename T, int C, int R>
+template <typename T, int C, int R = C>
 TQ_FN simdgroup_matrix<T, C, R> make_diagonal_simdgroup_matrix(T x) {
   return simdgroup_matrix<T, C, R>(x);
 }

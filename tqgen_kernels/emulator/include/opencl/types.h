@@ -123,6 +123,7 @@ TQ_BARE(__private)
 TQ_BARE(__generic)
 template <typename T> struct remove_cv { typedef typename __bare<T>::type type; };
 template <typename T> struct decay { typedef typename __bare<T>::type type; };
+template <typename T> using remove_addrspace_t = typename __bare<T>::type;
 template <typename T> using remove_cv_t = typename remove_cv<T>::type;
 template <typename T> using remove_reference_t = typename remove_reference<T>::type;
 template <typename T> using remove_const_t = typename remove_const<T>::type;
@@ -163,7 +164,14 @@ template <> struct make_unsigned<short> { typedef ushort type; };
 template <> struct make_unsigned<int> { typedef uint type; };
 template <> struct make_unsigned<long> { typedef ulong type; };
 template <typename T> using make_unsigned_t = typename make_unsigned<T>::type;
-template <typename... T> using void_t = void;
+template <typename... B> struct _disjunction : false_type {};
+template <typename B, typename... R>
+struct _disjunction<B, R...> : bool_constant<B::value || _disjunction<R...>::value> {};
+template <typename... B> struct _conjunction : true_type {};
+template <typename B, typename... R>
+struct _conjunction<B, R...> : bool_constant<B::value && _conjunction<R...>::value> {};
+template <typename T> using uniform = T;
+template <typename T> TQ_FN constexpr T make_uniform(T x) { return x; }
 
 // Lanes and element type of a scalar or a vector.
 template <typename T> struct __shape { typedef T element; enum { lanes = 1 }; };

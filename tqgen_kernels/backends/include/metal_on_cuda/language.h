@@ -14,9 +14,10 @@ typedef unsigned long ulong;
 #define NAN __int_as_float(0x7fc00000)
 #endif
 
-// The compiler may then use more registers than 1024 threads could have.
+// At most as many registers as this threadgroup can have. The 1 matters: with the number of threads
+// alone the compiler aims at full occupancy, and spills kernels with long unrolled bodies.
 #undef __global__
-#define __global__ __attribute__((global)) __launch_bounds__(THREADS_OF_A_THREADGROUP)
+#define __global__ __attribute__((global)) __launch_bounds__(THREADS_OF_A_THREADGROUP, 1)
 
 #define inline __device__ __forceinline__
 

@@ -87,6 +87,26 @@ def test_our_errors_are_one_line_and_exit_code_2(
     assert len(out.err.splitlines()) == 1
 
 
+def test_our_warnings_are_one_line_and_others_stay_as_they_are() -> None:
+    """In a process of its own: pytest itself catches warnings."""
+    code = (
+        "import sys, types, warnings\n"
+        "from tqgen_kernels.cli import main\n"
+        "from tqgen_kernels.tuning.database import TuningWarning\n"
+        "def warns():\n"
+        "    warnings.warn('a record is damaged', TuningWarning, stacklevel=1)\n"
+        "    warnings.warn('something else', FutureWarning, stacklevel=1)\n"
+        "module = types.ModuleType('tqgen_kernels.cli.warns')\n"
+        "module.warns = warns\n"
+        "sys.modules[module.__name__] = module\n"
+        "main.run(main.Command('warns', '', ''), [])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = done.stderr.strip().splitlines()
+    assert first == "warning: a record is damaged"
+    assert second.endswith("FutureWarning: something else")
+
+
 def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(main.DEBUG_VARIABLE, "1")
 
@@ -106,7 +126,7 @@ def test_a_mistake_in_our_own_code_is_not_dressed_up(monkeypatch: pytest.MonkeyP
 
 
 def test_a_missing_mlx_says_what_to_install() -> None:
-    text = main.message(ImportError("libmlx.so: cannot open", name="mlx.core"))
+    text = main.explanation(ImportError("libmlx.so: cannot open", name="mlx.core"))
     assert "tqgen-kernels[cpu]" in text
     assert "tqgen-kernels[cuda]" in text
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TextIO
 
 import typer
+
+_python_showwarning = warnings.showwarning
 
 DEBUG_VARIABLE = "TQGEN_DEBUG"
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -88,21 +92,40 @@ def load(command: Command) -> typer.Typer:
 
 
 def run(command: Command, arguments: list[str]) -> None:
-    """Runs one command. An error that carries a message for the user prints as that and exits 2."""
+    """Runs one command. An error that carries a message for the user prints as that and exits 2.
+
+    Warnings of ours are one line, too.
+    """
     if command.panel == MODELS:
         from tqgen_kernels import cpu_blas
 
         cpu_blas.lend()  # before anything imports MLX; on a GPU it does nothing
     try:
-        load(command)(args=arguments, prog_name=f"tqgen {command.name}")
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            load(command)(args=arguments, prog_name=f"tqgen {command.name}")
     except (ValueError, RuntimeError, OSError, ImportError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        typer.echo(f"error: {message(error)}", err=True)
+        typer.echo(f"error: {explanation(error)}", err=True)
         sys.exit(2)
 
 
-def message(error: Exception) -> str:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if category.__module__.startswith("tqgen_kernels."):
+        typer.echo(f"warning: {message}", err=True)
+    else:
+        _python_showwarning(message, category, filename, lineno, file, line)
+
+
+def explanation(error: Exception) -> str:
     """What the user should read: the error's own words, and its kind where it has none."""
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "mlx":
         return (

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.tuning.fake import PROBLEM, config, tuned
+from tqgen_kernels.tuning.policy import DEFAULT
 from tqgen_kernels.tuning.records import (
     MAX_BYTES,
     Damaged,
@@ -39,7 +40,7 @@ def test_the_file_says_all_that_was_asked_for(record: Record) -> None:
     stored = json.loads(encode(record))
     assert stored["schema"] == "tqgen-tuning/1"
     assert stored["environment"]["architecture"] == "sm_90"
-    assert stored["policy"]["rounds"] == 4
+    assert stored["policy"]["rounds"] == DEFAULT.rounds
     assert len(stored["template_sha256"]) == 64
     winner = next(r for r in stored["results"] if r["config"] == stored["selected"])
     assert len(winner["source_sha256"]) == 64

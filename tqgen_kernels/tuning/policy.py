@@ -16,8 +16,9 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     clock: what the runner times with, "host" (around one evaluation) or "device" (events).
     sample_seconds: one sample is so many launches that it lasts about this long, so that what an
         evaluation costs on top is the same share of every candidate's time.
-    samples: phase 1, of every candidate. Phase 2: `rounds` there-and-back rounds over the fastest
-        `finalists` that are within `finalist_margin` of the best.
+    samples: phase 1, of every candidate. Phase 2: `rounds` there-and-back rounds over the
+        `finalists` fastest and as many of the earliest-declared, all within `finalist_margin` of
+        the fastest: the winner is the earliest-declared that is as fast as the fastest.
     tolerance: two candidates closer than this are equal, however quiet the samples are.
     give_up: a candidate this many times slower than the best is left after one sample.
     limit: at most so many candidates, those that rank first; None for all.
@@ -28,9 +29,9 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     sample_seconds: Annotated[float, Meta(gt=0, le=60)] = 2e-3
     max_launches: Few = 256
     samples: Few = 5
-    finalists: Few = 4
-    finalist_margin: Fraction = 0.15
-    rounds: Few = 4
+    finalists: Few = 8
+    finalist_margin: Fraction = 0.08
+    rounds: Few = 8
     tolerance: Fraction = 0.02
     give_up: Annotated[float, Meta(ge=1, le=1e6)] = 3.0
     limit: Few | None = None
@@ -42,4 +43,4 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DEFAULT = Policy()
-QUICK = Policy(name="quick", sample_seconds=1e-3, samples=3, finalists=3, rounds=2, limit=12)
+QUICK = Policy(name="quick", sample_seconds=1e-3, samples=3, finalists=4, rounds=4, limit=12)

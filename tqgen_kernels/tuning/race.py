@@ -81,11 +81,13 @@ class Race:
             self.after(finalists[0] if finalists else next(iter(self.order)))
 
     def finalists(self) -> list[Config]:
-        """In declared order: by phase 1 the fastest few kernels, and the default and the roads."""
+        """In declared order: kernels close to the fastest of phase 1, the fastest few of them and
+        the earliest-declared few; the default; the roads."""
         kernels = self._kernels()
         limit = min(kernels.values(), default=0.0) * (1 + self.policy.finalist_margin)
-        within = sorted((m, self.order[c], c) for c, m in kernels.items() if m <= limit)
-        chosen = {c for _, _, c in within[: self.policy.finalists]}
+        close = [c for c in self.order if kernels.get(c, limit + 1) <= limit]
+        fastest = sorted(close, key=kernels.__getitem__)[: self.policy.finalists]
+        chosen = {*fastest, *close[: self.policy.finalists]}
         chosen |= {c for c in self.medians if self._always(c)}
         return sorted(chosen, key=self.order.__getitem__)
 

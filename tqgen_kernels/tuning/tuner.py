@@ -207,7 +207,7 @@ def _known(
 def _final_seconds(task: Task, policy: Policy, once: float | None) -> float:
     """About how long the final takes where the default takes `once` a launch."""
     once = once or policy.sample_seconds
-    runs = (policy.finalists + 1 + len(task.roads)) * 2 * policy.rounds
+    runs = (2 * policy.finalists + 1 + len(task.roads)) * 2 * policy.rounds
     return runs * (max(policy.sample_seconds, once) + once)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mlx_lm.models import cache as mlx_caches
@@ -35,43 +36,82 @@ def make_prompt_cache(
     bits: int | None = None,
     key_bits: int | None = None,
     value_bits: int | None = None,
+    fp16_layers: int = 0,
 ) -> list[Any]:
     """A prompt cache for `model`, with every plain KVCache in it compressed.
 
     The scheme is named as in TurboQuantKVCache. max_kv_size: keep that many tokens, the first 4
     among them, in a model that does not say itself what caches it needs (mlx-lm's rule).
+    fp16_layers: leave this many of those layers, at either end, as they are.
 
     Layers that keep something else (a sliding window, the state of a recurrent layer, chunks, an
     index) stay as the model makes them, as does a side whose head_dim has no rotation. Raises
     ValueError for a model without a layer to compress.
     """
     chosen = Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
-    plain = mlx_caches.make_prompt_cache(model, max_kv_size)
+    if isinstance(fp16_layers, bool) or not isinstance(fp16_layers, int) or fp16_layers < 0:
+        raise ValueError(f"fp16_layers {fp16_layers!r} is not supported: give an integer from 0.")
+    made = plain = _plain_caches(model, max_kv_size)
     kind = str(getattr(model, "model_type", ""))
-    if max_kv_size is not None and not hasattr(model, "make_cache"):
-        return [
-            RotatingTurboQuantKVCache(w.max_size, w.keep, scheme=chosen, any_dim=True)
-            for w in plain
-        ]
-    made = [_compressed(layer, chosen, kind) for layer in plain]
-    if all(new is old for new, old in zip(made, plain, strict=True)):
+    # A window that the model asks for is short and stays; one that the caller asks for is not.
+    windows = max_kv_size is not None and _own_make_cache(model) is None
+    made = [_compressed(layer, chosen, kind, windows) for layer in plain]
+    changed = [i for i, old in enumerate(plain) if made[i] is not old]
+    if not changed:
         kinds = ", ".join(sorted({type(layer).__name__ for layer in plain})) or "none"
         raise ValueError(
             f"This model ({kind or type(model).__name__}) has no attention layer whose cache could "
             f"be compressed: its caches are {kinds}. Use mlx_lm's own make_prompt_cache for it."
         )
-    return made
+    middle = set(changed[fp16_layers : max(len(changed) - fp16_layers, 0)])
+    return [made[i] if i in middle else old for i, old in enumerate(plain)]
 
 
-def _compressed(layer: Any, scheme: Scheme, model_type: str) -> Any:
+def attach(model: Any, max_kv_size: int | None = None, **options: Any) -> None:
+    """Let the model itself make compressed caches, so that all of mlx-lm uses them.
+
+    Takes what make_prompt_cache takes, and raises what it raises. A second call replaces the first.
+    """
+    make_prompt_cache(model, max_kv_size, **options)
+    own = _own_make_cache(model)
+
+    def make_cache() -> list[Any]:
+        return make_prompt_cache(model, max_kv_size, **options)
+
+    make_cache.own = own  # type: ignore[attr-defined]
+    model.make_cache = make_cache
+
+
+def _own_make_cache(model: Any) -> Callable[[], list[Any]] | None:
+    """The model's make_cache, without what `attach` put over it."""
+    found = getattr(model, "make_cache", None)
+    own: Callable[[], list[Any]] | None = getattr(found, "own", found)
+    return own
+
+
+def _plain_caches(model: Any, max_kv_size: int | None) -> list[Any]:
+    own = _own_make_cache(model)
+    if own is not None:
+        return own()
+    layers = range(len(model.layers))
+    plain: Any = mlx_caches.KVCache
+    if max_kv_size is None:
+        return [plain() for _ in layers]
+    rotating: Any = mlx_caches.RotatingKVCache
+    return [rotating(max_size=max_kv_size, keep=4) for _ in layers]
+
+
+def _compressed(layer: Any, scheme: Scheme, model_type: str, windows: bool) -> Any:
     if type(layer) is mlx_caches.KVCache:
         return TurboQuantKVCache(scheme=scheme, any_dim=True)
+    if windows and type(layer) is mlx_caches.RotatingKVCache:
+        return RotatingTurboQuantKVCache(layer.max_size, layer.keep, scheme=scheme, any_dim=True)
     if type(layer) is mlx_caches.CacheList:
         children = list(layer.caches)
         last = 1 if model_type in _INDEXED else len(children)
-        made = [_compressed(c, scheme, model_type) for c in children[:last]] + children[last:]
-        if any(new is not old for new, old in zip(made, children, strict=True)):
-            return type(layer)(*made)
+        made = [_compressed(c, scheme, model_type, windows) for c in children[:last]]
+        if any(new is not old for new, old in zip(made, children, strict=False)):
+            return type(layer)(*made, *children[last:])
     return layer
 
 

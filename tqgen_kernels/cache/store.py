@@ -125,6 +125,15 @@ class Store:
         )
 
     @property
+    def plain_nbytes(self) -> int:
+        """What the same tokens take in the model's dtype."""
+        sizes = [
+            side.exact.shape[0] * side.exact.shape[1] * side.exact.shape[3] * side.exact.itemsize
+            for side in self.sides()
+        ]
+        return self.tokens * sum(sizes)
+
+    @property
     def nbytes(self) -> int:
         """Everything that is allocated: codes, scales, windows, slack."""
         self.settle()

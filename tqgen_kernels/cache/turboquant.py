@@ -165,6 +165,11 @@ class TurboQuantKVCache:
         return self.store.keys is None
 
     @property
+    def plain_nbytes(self) -> int:
+        """What the same tokens take in the model's dtype."""
+        return self.store.plain_nbytes
+
+    @property
     def nbytes(self) -> int:
         """Everything that is allocated: codes, scales, exact windows, slack."""
         return self.store.nbytes

@@ -55,9 +55,13 @@ def measure_speed(
     steps: int = 32,
     rounds: int = 4,
     seed: int = 0,
+    kv_shapes: Sequence[tuple[int, int, int]] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[Speed]:
     """Prefills each cache with the same random tokens, then decodes in turns, there and back.
+
+    kv_shapes, (kv_heads, key_dim, value_dim) a layer: fill the caches with random keys and values
+    of these shapes instead, which says nothing of prefill and takes a moment at any context.
 
     All caches are held at once, so that drift of clock and memory falls on all alike. A cache that
     raises is reported with its error; the others go on.
@@ -70,7 +74,11 @@ def measure_speed(
     for i, contender in enumerate(contenders):
         progress(f"prefill {context}", i, len(contenders))
         try:
-            runs.append(_prefill(model, contender, prompt))
+            runs.append(
+                _prefill(model, contender, prompt)
+                if kv_shapes is None
+                else _fill(model, contender, prompt, kv_shapes)
+            )
         except Exception as error:  # the cache is what is on trial
             failed[contender.name] = f"{type(error).__name__}: {error}".splitlines()[0]
     progress(f"prefill {context}", len(contenders), len(contenders))
@@ -106,6 +114,28 @@ def _prefill(model: Any, contender: Contender, prompt: mx.array) -> _Run:
     seconds = time.perf_counter() - start
     run = _Run(contender, cache, token, prompt.size / seconds, mx.get_peak_memory(), [])
     _step(model, run, 2)  # compiles what the first tokens need
+    return run
+
+
+def _fill(
+    model: Any, contender: Contender, prompt: mx.array, kv_shapes: Sequence[tuple[int, int, int]]
+) -> _Run:
+    cache = contender.factory(model)
+    batch, context = prompt.shape
+    dtype = model(prompt[:1, :1]).dtype
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    for layer, (heads, key_dim, value_dim) in zip(cache, kv_shapes, strict=True):
+        for first in range(0, context, PREFILL_CHUNK):
+            n = min(PREFILL_CHUNK, context - first)
+            keys = mx.random.normal((batch, heads, n, key_dim)).astype(dtype)
+            values = mx.random.normal((batch, heads, n, value_dim)).astype(dtype)
+            layer.update_and_fetch(keys, values)
+            mx.eval(layer.state)
+        mx.clear_cache()
+    token = prompt[:, -1]
+    run = _Run(contender, cache, token, 0.0, mx.get_peak_memory(), [])
+    _step(model, run, 2)
     return run
 
 

@@ -294,6 +294,16 @@ def test_member_functions_may_return_references_to_thread_memory() -> None:
     assert run(source, header=header)[0] == 7
 
 
+def test_references_may_be_reinterpreted() -> None:
+    source = """
+    float2 v = float2(1, 2);
+    reinterpret_cast<thread uint2&>(v).x = 0x40400000u;
+    device const float4& four = reinterpret_cast<device const float4&>(x[4]);
+    out[0] = v.x + four.w;
+    """
+    assert run(source, {"x": mx.arange(8, dtype=mx.float32)})[0] == 3 + 7
+
+
 def test_packed_vectors_and_64_bit_integers() -> None:
     source = """
     device const packed_float3* p = (device const packed_float3*)x;

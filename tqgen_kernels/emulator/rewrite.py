@@ -118,6 +118,8 @@ class _Rewriter:
             return i + 1
         if token.text == "static_cast":
             return self._maker(i, i + 1, needs_angle=True, drop_type=True)
+        if token.text == "reinterpret_cast":
+            return self._reference_cast(i)
         if previous in ("operator", ".", "->", "struct", "class", "typename"):
             return i
         if token.text == "vec":
@@ -220,6 +222,17 @@ class _Rewriter:
             self._take_back("metal")
         self.out.append(f"__tq_make<{name}>")
         self.code.append("__tq_make")
+        return end
+
+    def _reference_cast(self, i: int) -> int:
+        """`reinterpret_cast<T&>`: clang crashes on one between address spaces that convert."""
+        start = self._next_code(i + 1)
+        end = self._angle_end(start) if self._text(start) == "<" else start
+        inside = [token for token in self.tokens[start + 1 : end - 1] if token.is_code]
+        if end == start or not inside or inside[-1].text != "&":
+            return i
+        self.out.append(f"__tq_reinterpret<{_joined(inside[:-1])}>")
+        self.code.append("__tq_reinterpret")
         return end
 
     def _take_back(self, text: str) -> None:

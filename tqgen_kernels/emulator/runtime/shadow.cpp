@@ -121,7 +121,7 @@ __attribute__((noinline)) void finer_cells_for(uint32_t space, uint32_t bytes, u
 template <bool atomic>
 inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint64_t pc, uint32_t line) {
   uint64_t in_region = address - (uint64_t)region;
-  if (in_region >= region_bytes) return;
+  if (in_region >= region_bytes || !bytes) return;
   if (pending.finding) shadow_settle();
   last_access_pc = pc;
   uint32_t slot = (uint32_t)(in_region >> slot_shift);

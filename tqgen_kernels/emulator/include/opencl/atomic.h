@@ -75,7 +75,7 @@ template <typename T> struct __same { typedef T type; };
   }                                                                                           \
   template <typename T>                                                                       \
   TQ_ATOMIC_FN bool atomic_compare_exchange_weak_explicit(                                     \
-      volatile AS atomic<T>* p, __private T* expected, typename __same<T>::type desired,      \
+      volatile AS atomic<T>* p, TQ_THREAD T* expected, typename __same<T>::type desired,      \
       memory_order = memory_order_relaxed, memory_order = memory_order_relaxed, TQ_LINE) {     \
     TQ_ATOMIC_NOTE(p, 1);                                                                     \
     T old = p->__value;                                                                       \

@@ -238,9 +238,9 @@ TQ_ANY(char2) TQ_ANY(char3) TQ_ANY(char4) TQ_ANY(uint2) TQ_ANY(uint3) TQ_ANY(uin
 #define TQ_DECOMPOSE(T)                                                                       \
   TQ_FN T ldexp(T x, int k) { return (T)__builtin_ldexpf((float)x, k); }                      \
   TQ_FN int ilogb(T x) { return __builtin_ilogbf((float)x); }                                 \
-  TQ_FN T frexp(T x, __private int& e) { int k = 0; T r = (T)__builtin_frexpf((float)x, &k); e = k; return r; } \
-  TQ_FN T modf(T x, __private T& whole) { whole = (T)__tq::trunc((float)x); return x - whole; } \
-  TQ_FN T sincos(T x, __private T& c) { c = (T)__tq::cos((float)x); return (T)__tq::sin((float)x); }
+  TQ_FN T frexp(T x, TQ_THREAD int& e) { int k = 0; T r = (T)__builtin_frexpf((float)x, &k); e = k; return r; } \
+  TQ_FN T modf(T x, TQ_THREAD T& whole) { whole = (T)__tq::trunc((float)x); return x - whole; } \
+  TQ_FN T sincos(T x, TQ_THREAD T& c) { c = (T)__tq::cos((float)x); return (T)__tq::sin((float)x); }
 TQ_DECOMPOSE(float)
 TQ_DECOMPOSE(half)
 TQ_DECOMPOSE(bfloat)

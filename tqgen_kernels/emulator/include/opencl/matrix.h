@@ -73,7 +73,7 @@ TQ_FN simdgroup_matrix<T, C, R> make_diagonal_simdgroup_matrix(T x) {
 
 #define TQ_MATRIX_LOAD(AS)                                                                   \
   template <typename T, int C, int R>                                                       \
-  TQ_FN void simdgroup_load(__private simdgroup_matrix<T, C, R>& m, const AS T* p,           \
+  TQ_FN void simdgroup_load(TQ_THREAD simdgroup_matrix<T, C, R>& m, const AS T* p,           \
                             ulong stride = C, ulong2 origin = (ulong2)(0),                  \
                             bool transpose = false) {                                       \
     uint i = __tq::row_of(__tq::lane()), j = __tq::column_of(__tq::lane());                 \
@@ -96,7 +96,7 @@ TQ_MATRIX_STORE(__local)
 
 // d = a b + c; sums are kept in float and rounded once, to the type of d.
 template <typename D, typename A, typename B, typename C>
-TQ_FN void simdgroup_multiply_accumulate(__private simdgroup_matrix<D, 8, 8>& d,
+TQ_FN void simdgroup_multiply_accumulate(TQ_THREAD simdgroup_matrix<D, 8, 8>& d,
                                          simdgroup_matrix<A, 8, 8> a, simdgroup_matrix<B, 8, 8> b,
                                          simdgroup_matrix<C, 8, 8> c, TQ_LINE) {
   tq_slot* s = tq_my_slot();
@@ -108,7 +108,7 @@ TQ_FN void simdgroup_multiply_accumulate(__private simdgroup_matrix<D, 8, 8>& d,
   d.__two = *(__generic vec<D, 2>*)s->out;
 }
 template <typename D, typename A, typename B>
-TQ_FN void simdgroup_multiply(__private simdgroup_matrix<D, 8, 8>& d, simdgroup_matrix<A, 8, 8> a,
+TQ_FN void simdgroup_multiply(TQ_THREAD simdgroup_matrix<D, 8, 8>& d, simdgroup_matrix<A, 8, 8> a,
                               simdgroup_matrix<B, 8, 8> b, TQ_LINE) {
   simdgroup_multiply_accumulate(d, a, b, make_filled_simdgroup_matrix<D, 8, 8>((D)0.0f), __line);
 }

@@ -13,8 +13,10 @@
 #define constant __constant
 #ifdef TQ_LAX_THREAD  // references returned from member functions: `thread` as the generic space
 #define thread
+#define TQ_THREAD __generic
 #else
 #define thread __private
+#define TQ_THREAD __private
 #endif
 #define kernel
 // Words of OpenCL that are ordinary names in Metal.
@@ -358,3 +360,22 @@ TQ_FN constexpr T __tq_make(A a, R... rest) {
     return B(a, rest...);
 }
 template <typename T, typename U> TQ_FN constexpr T as_type(U x) { return __builtin_bit_cast(T, x); }
+
+// `reinterpret_cast<T&>(x)`: the same memory, in its own address space, as another type.
+#define TQ_REINTERPRET(AS)                                                               \
+  template <typename T, typename U>                                                      \
+  TQ_FN AS typename metal::__bare<T>::type& __tq_reinterpret(AS U& x) {                  \
+    return *(AS typename metal::__bare<T>::type*)&x;                                     \
+  }                                                                                      \
+  template <typename T, typename U>                                                      \
+  TQ_FN const AS typename metal::__bare<T>::type& __tq_reinterpret(const AS U& x) {      \
+    return *(const AS typename metal::__bare<T>::type*)&x;                               \
+  }
+TQ_REINTERPRET(__private)
+TQ_REINTERPRET(__global)
+TQ_REINTERPRET(__local)
+TQ_REINTERPRET(__generic)
+template <typename T, typename U>
+TQ_FN const __constant typename metal::__bare<T>::type& __tq_reinterpret(const __constant U& x) {
+  return *(const __constant typename metal::__bare<T>::type*)&x;
+}

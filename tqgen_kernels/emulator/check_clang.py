@@ -36,11 +36,11 @@ _RULES = (
         "function-pointer",
         re.compile(r"pointers? to functions? (are|is) not allowed|taking address of function"),
     ),
+    ("bfloat-conversion", re.compile(r"from '(__private )?(half|float)' to '(__private )?bfloat'")),
     ("vector-constructor", re.compile(r"^the arguments of a vector const|^a vector is made from")),
     ("vector-conversion", re.compile(r"\(vector of|ext_vector_type|vector operands|vector type")),
     ("address-space", re.compile(r"__(global|local|constant|private|generic)\b|address space")),
     ("double", re.compile(r"\bdouble\b")),
-    ("recursion", re.compile(r"infinite-recursion")),
 )
 _METAL_WORDS = (
     (re.compile(r"\b(\w+) __attribute__\(\(ext_vector_type\((\d)\)\)\)"), r"\1\2"),
@@ -66,9 +66,22 @@ class Parsed:
 
 def parse(text: str, compiler: Compiler) -> Parsed:
     """Parses Metal `text` with clang, without generating code."""
-    flags = front_end_flags()
-    prelude = precompiled_prelude(compiler, tuple(flags))
     rewritten = rewrite(text)
+    output, tree = _run_clang(compiler, rewritten, front_end_flags())
+    diagnostics = tuple(_diagnostics(output, text, rewritten))
+    if any(d.severity == "error" for d in diagnostics) and re.search(
+        r"thread|generic|default", output
+    ):
+        # References to `thread` memory may come out of functions and bind to values, as in a run.
+        lax, _ = _run_clang(compiler, rewritten, [*front_end_flags(), "-DTQ_LAX_THREAD=1"])
+        if " error: " not in lax:
+            diagnostics = tuple(d for d in diagnostics if d.severity == "warning")
+    return Parsed(diagnostics, tree)
+
+
+def _run_clang(compiler: Compiler, rewritten: str, flags: list[str]) -> tuple[str, dict[str, Any]]:
+    """Messages and syntax tree."""
+    prelude = precompiled_prelude(compiler, tuple(flags))
     with tempfile.TemporaryDirectory(prefix="tqgen-check-") as folder:
         (Path(folder) / _FILE).write_text(rewritten)
         done = run(
@@ -78,8 +91,7 @@ def parse(text: str, compiler: Compiler) -> Parsed:
             ],
             cwd=Path(folder),
         )  # fmt: skip
-    tree = json.loads(done.stdout) if done.stdout.strip() else {}
-    return Parsed(tuple(_diagnostics(done.stderr, text, rewritten)), tree)
+    return done.stderr, json.loads(done.stdout) if done.stdout.strip() else {}
 
 
 def _diagnostics(output: str, text: str, rewritten: str) -> Iterator[Diagnostic]:
@@ -98,6 +110,8 @@ def _diagnostics(output: str, text: str, rewritten: str) -> Iterator[Diagnostic]
         column = original_column(text, rewritten, line, int(place["column"]))
         option = message["option"]
         soft = message["kind"] == "warning" and option != "infinite-recursion"
+        if soft and f"-W{option}" not in _WARNINGS:
+            continue
         said = _explained(messages, i)
         yield Diagnostic(
             line, column, "warning" if soft else "error", _rule(said, option), metal_words(said)
@@ -131,10 +145,9 @@ def _notes_of(messages: list[re.Match[str]], i: int) -> list[re.Match[str]]:
 
 
 def _rule(text: str, option: str | None) -> str:
-    for rule, pattern in _RULES:
-        if pattern.search(text) or (option and pattern.fullmatch(option)):
-            return rule
-    return option or "compile"
+    if option == "infinite-recursion":
+        return "recursion"
+    return option or next((rule for rule, p in _RULES if p.search(text)), "compile")
 
 
 def metal_words(text: str) -> str:

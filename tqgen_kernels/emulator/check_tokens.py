@@ -21,6 +21,11 @@ _FORBIDDEN = {
 }
 _DOUBLE = re.compile(r"(packed_)?double([2-4](x[2-4])?)?")
 
+_NOT_ATOMIC = (
+    *("half", "float16_t", "bfloat", "bfloat16_t", "char", "uchar", "int8_t", "uint8_t"),
+    *("short", "ushort", "int16_t", "uint16_t", "long", "int64_t", "complex64_t"),
+)
+
 # Names that came after Metal 3.1, and the version that brought them.
 _SINCE = {
     "atomic_thread_fence": (3, 2),
@@ -109,6 +114,15 @@ def _words(tokens: list[Placed], msl: tuple[int, int]) -> Iterator[Diagnostic]:
             what = "".join(t.text for t in tokens[i : i + 3])
             message = f"{what}: Metal has no C++ standard library; most of it is in metal::"
             yield _error(token, "standard-library", message)
+        elif (
+            token.text in ("atomic", "_atomic")
+            and after == "<"
+            and tokens[i + 2].text in _NOT_ATOMIC
+        ):
+            message = (
+                f"Metal has no atomic<{tokens[i + 2].text}>: only int, uint, ulong, bool, float"
+            )
+            yield _error(token, "atomic-type", message)
         elif _SINCE.get(token.text, (1, 0)) > msl and not _declares(before, after):
             yield _too_new(token.line, token.column, token.text, _SINCE[token.text])
 

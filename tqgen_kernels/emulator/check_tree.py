@@ -1,4 +1,4 @@
-"""Rules of Metal that need clang's syntax tree: address spaces, program scope, recursion."""
+"""Rules of Metal that need clang's syntax tree: address spaces, conversions, recursion."""
 
 import re
 from collections.abc import Iterator
@@ -48,6 +48,9 @@ def _visit(
         source = lines[line - 1] if line <= len(lines) else ""
         walk.found += _spaces(node, kind, line, column, source)
         walk.found += _program_scope(node, kind, parent, line, column)
+    if line:
+        walk.found += _conversion(node, kind, line, column)
+        walk.found += _shift(node, kind, line, column)
     if kind in _FUNCTIONS:
         function = node.get("previousDecl", node["id"])
         function = walk.first.setdefault(node["id"], walk.first.get(function, function))
@@ -117,6 +120,35 @@ def _program_scope(
     where = "a static member" if parent == "CXXRecordDecl" else "a program-scope variable"
     message = f"'{node.get('name')}': {where} must be in the constant address space"
     yield Diagnostic(line, column, "error", "program-scope", message)
+
+
+def _conversion(node: dict[str, Any], kind: str, line: int, column: int) -> Iterator[Diagnostic]:
+    """float and half do not become bfloat by themselves."""
+    if kind != "ImplicitCastExpr" or node.get("castKind") != "FloatingCast":
+        return
+    source = node.get("inner", [{}])[0]
+    to, given = (_type(n).split(" ")[-1] for n in (node, source))
+    if to in ("__bf16", "bfloat") and source.get("kind") != "FloatingLiteral":
+        message = f"no implicit conversion from {given} to bfloat: write bfloat(...)"
+        yield Diagnostic(line, column, "error", "bfloat-conversion", message)
+
+
+def _shift(node: dict[str, Any], kind: str, line: int, column: int) -> Iterator[Diagnostic]:
+    """Clang takes the count modulo the width, as OpenCL says; Metal leaves it undefined."""
+    if kind != "BinaryOperator" or node.get("opcode") not in ("<<", ">>"):
+        return
+    count = node.get("inner", [{}, {}])[1]
+    while count.get("kind") in ("ImplicitCastExpr", "ParenExpr", "ConstantExpr"):
+        count = count.get("inner", [{}])[0]
+    width = 64 if "long" in _type(node) else 32
+    if count.get("kind") == "IntegerLiteral" and int(count["value"]) >= width:
+        message = f"shift by {count['value']} of a {width}-bit integer"
+        yield Diagnostic(line, column, "error", "shift", message)
+
+
+def _type(node: dict[str, Any]) -> str:
+    described = node.get("type", {})
+    return str(described.get("desugaredQualType") or described.get("qualType", ""))
 
 
 def _recursion(walk: _Walk) -> Iterator[Diagnostic]:

@@ -232,6 +232,18 @@ out[i] = s[0];
         index=0,
     ),
     faulty(
+        "neighbours_write_the_same_but_not_all",
+        "race",
+        """threadgroup float s[1];
+s[0] = float(t / 2); // FAULT
+threadgroup_barrier(mem_flags::mem_threadgroup);
+out[i] = s[0];
+""",
+        space="threadgroup",
+        buffer="s",
+        index=0,
+    ),
+    faulty(
         "groups_write_one",
         "race",
         "if (t == 0) out[0] = x[i]; // FAULT\n",

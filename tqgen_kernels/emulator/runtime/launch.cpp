@@ -9,12 +9,12 @@ static Finding findings[max_findings];
 static uint32_t n_findings;
 static uint32_t sites[max_findings];
 
-// A new finding to fill in, or null when the same was found before or there are too many.
-Finding* report(Kind kind, uint64_t pc, uint32_t line, uint32_t site) {
+Finding* report(Kind kind, uint64_t pc, uint32_t line, uint32_t site, Finding** known) {
   for (uint32_t i = 0; i < n_findings; ++i) {
     Finding& f = findings[i];
     if (f.kind == (uint32_t)kind && f.pc == pc && (!line || f.line == line) && sites[i] == site) {
       ++f.count;
+      if (known) *known = &f;
       return nullptr;
     }
   }

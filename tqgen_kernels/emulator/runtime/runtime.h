@@ -90,7 +90,8 @@ extern uint32_t group_index;  // of the running threadgroup, in launch order
 extern bool running;          // kernel code is on the processor
 extern bool stopped;          // after a fault that the kernel cannot go on from
 
-Finding* report(Kind kind, uint64_t pc, uint32_t line, uint32_t site);
+// A new finding to fill in, or null when the same was found before (it is in *known then).
+Finding* report(Kind kind, uint64_t pc, uint32_t line, uint32_t site, Finding** known = nullptr);
 [[noreturn]] void stop_launch();
 
 // ---- memory -------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ struct {
   Finding* finding;
   char* address;
   uint32_t bytes;
+  bool was_soft;
   unsigned char before[16];
 } pending;
 
@@ -88,19 +89,26 @@ inline Ordering order_of(uint32_t space, uint32_t time, uint32_t simd, bool same
 __attribute__((noinline)) void conflict(uint32_t slot, int64_t offset, uint32_t bytes, bool write,
                                         bool other_wrote, uint32_t other, Ordering how, bool groups,
                                         uint64_t pc, uint32_t line) {
-  Finding* f = report(race, line ? 0 : pc, line, slot * 64 + (write ? 2 : 0) + (other_wrote ? 1 : 0) +
-                                                     (how == unordered ? 4 : 0) + (groups ? 8 : 0));
-  if (!f) return;
-  locate(f, slot, offset);
-  f->detail = (write ? is_write : 0) | (other_wrote ? other_write : 0) | (groups ? across_groups : 0) |
-              (how == soft_lockstep ? lockstep : how == soft_flag ? wrong_flag : 0);
-  f->soft = how != unordered;
-  f->other_thread = other & thread_mask;
-  f->other_group = (other & identity) >> 10;
-  if (write && other_wrote && bytes <= sizeof pending.before && !pending.finding) {
+  Finding* known = nullptr;
+  uint32_t site = slot * 64 + (write ? 2 : 0) + (other_wrote ? 1 : 0) +
+                  (how == unordered ? 4 : 0) + (groups ? 8 : 0);
+  Finding* f = report(race, line ? 0 : pc, line, site, &known);
+  if (f) {
+    locate(f, slot, offset);
+    f->detail = (write ? is_write : 0) | (other_wrote ? other_write : 0) |
+                (groups ? across_groups : 0) |
+                (how == soft_lockstep ? lockstep : how == soft_flag ? wrong_flag : 0);
+    f->soft = how != unordered;
+    f->other_thread = other & thread_mask;
+    f->other_group = (other & identity) >> 10;
+  } else if (known && known->detail & same_value) {
+    f = known;  // so far both wrote the same; do they this time?
+  }
+  if (f && write && other_wrote && bytes <= sizeof pending.before && !pending.finding) {
     pending.finding = f;
     pending.address = slots[slot].start + offset;
     pending.bytes = bytes;
+    pending.was_soft = how != unordered;
     memcpy(pending.before, pending.address, bytes);
   }
 }
@@ -274,9 +282,13 @@ void shadow_simd_barrier(uint32_t simd, uint32_t flags) {
 // The pending write has happened by now: does it repeat what was there?
 void shadow_settle() {
   if (!pending.finding) return;
+  Finding* f = pending.finding;
   if (memcmp(pending.before, pending.address, pending.bytes) == 0) {
-    pending.finding->detail |= same_value;
-    pending.finding->soft = 1;
+    f->detail |= same_value;
+    f->soft = 1;
+  } else {
+    f->detail &= ~same_value;
+    f->soft = pending.was_soft;
   }
   pending.finding = nullptr;
 }

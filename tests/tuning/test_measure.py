@@ -107,5 +107,5 @@ def test_replay_tells_what_was_invalid_and_what_it_does_not_know() -> None:
 
 
 def test_an_unknown_strategy_is_refused() -> None:
-    with pytest.raises(ValueError, match="exhaustive, halving, random"):
+    with pytest.raises(ValueError, match="guided, exhaustive, halving, random"):
         strategy("genetic")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from statistics import median
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from tests.tuning.fake import (
     ENVIRONMENT,
     PROBLEM,
+    TEMPLATE,
     FakeRunner,
     config,
     steady,
@@ -17,6 +19,7 @@ from tests.tuning.fake import (
     tuned,
 )
 from tqgen_kernels.codegen.family import Verification
+from tqgen_kernels.codegen.space import Candidate
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.budget import Budget
 from tqgen_kernels.tuning.database import Database
@@ -24,7 +27,7 @@ from tqgen_kernels.tuning.policy import DEFAULT, QUICK
 from tqgen_kernels.tuning.records import Record
 from tqgen_kernels.tuning.runner import InvalidVariant, road, road_name
 from tqgen_kernels.tuning.soundness import unsound
-from tqgen_kernels.tuning.strategy import RandomSearch, SuccessiveHalving
+from tqgen_kernels.tuning.strategy import Exhaustive, Guided, RandomSearch, SuccessiveHalving
 from tqgen_kernels.tuning.tuner import Progress, Task, tune
 
 
@@ -309,7 +312,7 @@ def test_ranked_candidates_come_first() -> None:
 
     runner = FakeRunner(steady({}))
     ranked = with_fields(task(), rank=lambda c: -int(c["lanes"]))
-    run(runner, ranked)
+    run(runner, ranked, strategy=Exhaustive())
     order = list(dict.fromkeys(c for c, _ in runner.calls))
     assert order[:4] == [config(0), road("mlx"), config(5), config(4)]
 
@@ -319,6 +322,26 @@ def test_strategies_find_a_clear_winner(strategy: SuccessiveHalving | RandomSear
     record = run(FakeRunner(steady({17: 1e-4})), task(40), strategy=strategy)
     assert record.selected == {"lanes": 17}
     assert record.strategy == strategy.name
+
+
+def hilly(budget: float, strategy: Guided | Exhaustive) -> Record:
+    """3 tunables of 6 values whose costs multiply; each launch takes 1 ms at best."""
+    costs = {i: 1 + abs(i - 4) / 5 for i in range(6)}
+    space = [
+        Candidate(Config.of(a=a, b=b, c=c)) for a, b, c in itertools.product(range(6), repeat=3)
+    ]
+    hill = Task(PROBLEM, tuple(space), space[0].config, TEMPLATE)
+    cost = {p.config: 1e-3 * math.prod(costs[int(v)] for _, v in p.config.values) for p in space}
+    runner = FakeRunner(lambda config, call: cost[config])
+    return run(runner, hill, strategy=strategy, budget=Budget(budget, runner.clock))
+
+
+def test_the_guided_search_climbs_while_time_is_short() -> None:
+    guided, exhaustive = (hilly(2.0, s) for s in (Guided(), Exhaustive()))
+    assert guided.stopped == exhaustive.stopped == "budget"
+    assert guided.selected == {"a": 4, "b": 4, "c": 4}
+    assert exhaustive.selected != guided.selected
+    assert hilly(20.0, Guided()).stopped == "complete"
 
 
 def test_halving_spends_less_than_exhaustive() -> None:

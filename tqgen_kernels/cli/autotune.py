@@ -52,7 +52,7 @@ def autotune(
         str, typer.Option(help="Time for all problems together: 60s, 5m; 'none' for no limit.")
     ] = "2m",
     quick: Annotated[bool, typer.Option(help="Few candidates, few samples.")] = False,
-    strategy: Annotated[str, typer.Option(help="exhaustive, halving or random.")] = "exhaustive",
+    strategy: Annotated[str, typer.Option(help="guided, exhaustive, halving or random.")] = "guided",
     again: Annotated[bool, typer.Option(help="Measure anew what is already stored.")] = False,
     backend: Annotated[
         str | None, typer.Option(help="metal, cuda or emulated; the device's own if left out.")

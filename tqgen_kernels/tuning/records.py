@@ -92,7 +92,7 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True):
     default: Values
     selected: Values | None
     noise: Amount = 0.0
-    strategy: Word = "exhaustive"
+    strategy: Word = "guided"
     stopped: Stopped = "complete"
     peak_bandwidth: Amount | None = None
     tuned_at: Word = ""

@@ -14,19 +14,41 @@ Trial = Callable[[Config, int], float | None]
 
 
 class Strategy(Protocol):
-    """Spends trials. What always races (the default, the roads) was tried before."""
+    """Spends trials. The default, which is first, and the roads were tried before."""
 
     @property
     def name(self) -> str: ...
 
     def search(self, configs: Sequence[Config], trial: Trial, samples: int) -> None:
-        """`configs` are the rest, the most promising first; `samples` is phase 1's full count."""
+        """`configs`: the default, then the most promising first. samples: phase 1's full count."""
         ...
 
 
 @dataclass(frozen=True)
+class Guided:
+    """Every candidate, fully, but next always one that differs from the fastest so far in a single
+    tunable, as long as there is one: a search that is cut short has followed the slope."""
+
+    name: str = "guided"
+
+    def search(self, configs: Sequence[Config], trial: Trial, samples: int) -> None:
+        best, fastest = configs[0], trial(configs[0], samples)
+        left = list(configs[1:])
+        while left:
+            config = next((c for c in left if _changes(best, c) == 1), left[0])
+            left.remove(config)
+            seconds = trial(config, samples)
+            if seconds is not None and (fastest is None or seconds < fastest):
+                best, fastest = config, seconds
+
+
+def _changes(a: Config, b: Config) -> int:
+    return sum(x != y for x, y in zip(a.values, b.values, strict=True))
+
+
+@dataclass(frozen=True)
 class Exhaustive:
-    """Every candidate, fully."""
+    """Every candidate, fully, in order."""
 
     name: str = "exhaustive"
 
@@ -63,12 +85,12 @@ class RandomSearch:
     name: str = "random"
 
     def search(self, configs: Sequence[Config], trial: Trial, samples: int) -> None:
-        drawn = random.Random(self.seed).sample(list(configs), min(self.count, len(configs)))
-        for config in drawn:
+        others = list(configs[1:])
+        for config in random.Random(self.seed).sample(others, min(self.count, len(others))):
             trial(config, samples)
 
 
-_ALL: tuple[Strategy, ...] = (Exhaustive(), SuccessiveHalving(), RandomSearch())
+_ALL: tuple[Strategy, ...] = (Guided(), Exhaustive(), SuccessiveHalving(), RandomSearch())
 STRATEGIES: dict[str, Strategy] = {s.name: s for s in _ALL}
 
 

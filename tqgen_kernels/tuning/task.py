@@ -35,16 +35,19 @@ def task_of(problem: Problem, roads: Sequence[str] = ()) -> Task:
     )
 
 
-def ranking(family: Family, problem: Problem) -> Callable[[Config], tuple[int, int]]:
-    """Candidates that fill the device first, in factors of two of their static cost; among equals
-    those that differ from the default in the fewest tunables, so that a search that is cut short
-    has tried every value of every tunable."""
+def ranking(family: Family, problem: Problem) -> Callable[[Config], int]:
+    """In how many tunables a candidate differs from the default, plus how many times twice its
+    static cost is the default's: a search that is cut short has tried every value of every
+    tunable, and last come launches that leave the device idle."""
     default = family.default(problem)
 
     @cache
-    def rank(config: Config) -> tuple[int, int]:
+    def cost(config: Config) -> float:
+        return static_cost(family, problem, config)
+
+    def rank(config: Config) -> int:
         changes = sum(default[name] != value for name, value in config.values)
-        return round(math.log2(static_cost(family, problem, config))), changes
+        return changes + max(0, round(math.log2(cost(config) / cost(default))))
 
     return rank
 

@@ -23,7 +23,7 @@ from tqgen_kernels.tuning.race import Race, invalid
 from tqgen_kernels.tuning.records import Record, Result, Stopped, seal, space_sha256
 from tqgen_kernels.tuning.roofline import peak_bandwidth
 from tqgen_kernels.tuning.runner import InvalidVariant, Runner
-from tqgen_kernels.tuning.strategy import Exhaustive, Strategy
+from tqgen_kernels.tuning.strategy import Guided, Strategy
 
 SAVE_EVERY = 2.0  # seconds
 
@@ -87,7 +87,7 @@ def tune(
     everything anew. The default is measured even when the budget is spent. On KeyboardInterrupt
     what was measured is stored before it is raised on.
     """
-    strategy = strategy or Exhaustive()
+    strategy = strategy or Guided()
     budget = budget or Budget()
     problem = bucketed(task.problem)
     task = Task(problem, task.space, task.default, task.template_sha256, task.roads, task.rank)
@@ -212,12 +212,11 @@ def _final_seconds(task: Task, policy: Policy, once: float | None) -> float:
 
 
 def _ranked(task: Task, policy: Policy) -> Sequence[Config]:
-    """The candidates besides the default and the roads, the most promising first."""
-    always = {task.default, *task.roads}
-    rest = [c for c in task.order if c not in always]
+    """The default, then at most policy.limit kernels, the most promising first."""
+    rest = [c for c in task.order if c != task.default and c not in task.roads]
     if task.rank is not None:
         rest.sort(key=task.rank)  # stable: declared order among equals
-    return rest[: policy.limit]
+    return (task.default, *rest[: policy.limit])
 
 
 def _record(

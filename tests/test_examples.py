@@ -50,6 +50,13 @@ def test_long_document_reads_once(tmp_path: Path) -> None:
     assert (tmp_path / "document.safetensors").read_bytes() == saved
 
 
+@pytest.mark.usefixtures("demo_model_path")
+def test_server_client(tmp_path: Path) -> None:
+    printed = run("server_client.py", "--max-tokens", "12", cwd=tmp_path)
+    assert "> What is the capital of France?" in printed
+    assert "Paris" in printed
+
+
 def test_tune_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TQGEN_CACHE_DIR", str(tmp_path / "cache"))
     printed = run("tune_and_export.py", "--out", "records.json", cwd=tmp_path)

@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx_lm.models.base import create_causal_mask
 
 from tqgen_kernels.cache.attention import plain_attention
-from tqgen_kernels.cache.handles import CausalMask, handles
+from tqgen_kernels.cache.handles import CausalMask, StoredArrays, handles
 from tqgen_kernels.cache.state import State, check, check_int, fields_of
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
 from tqgen_kernels.quant.scheme import Scheme
@@ -210,10 +210,9 @@ class BatchTurboQuantKVCache:
         return batch
 
     @property
-    def keys(self) -> list[mx.array] | None:
+    def keys(self) -> StoredArrays | None:
         """The stored arrays of the keys of all rows, None while empty."""
-        stored = [array for row in self.rows for array in row.keys or ()]
-        return stored or None
+        return self._stored("keys", 0)
 
     @keys.setter
     def keys(self, arrays: list[mx.array]) -> None:
@@ -222,6 +221,15 @@ class BatchTurboQuantKVCache:
             count = len(row.keys or ())
             if count:
                 row.keys, left = left[:count], left[count:]
+
+    @property
+    def values(self) -> StoredArrays | None:
+        """The stored arrays of the values of all rows, None while empty."""
+        return self._stored("values", 1)
+
+    def _stored(self, name: str, side: int) -> StoredArrays | None:
+        arrays = [array for row in self.rows for array in getattr(row, name) or ()]
+        return StoredArrays(arrays, lambda: self.keys_and_values()[side]) if arrays else None
 
     @property
     def state(self) -> State:

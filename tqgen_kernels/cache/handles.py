@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import mlx.core as mx
 
 if TYPE_CHECKING:
     from tqgen_kernels.cache.attention import Attendable
-    from tqgen_kernels.cache.store import Side
 
 
 class Handle(mx.array):
@@ -42,24 +42,24 @@ class CausalMask(mx.array):
 
 
 class StoredArrays(list[mx.array]):
-    """The stored arrays of a side; shape, dtype and slices are those of the tokens they stand for.
+    """The stored arrays of keys or of values; shape, dtype and slices are those of the tokens that
+    they stand for, `contents()`.
 
     mlx-lm's pipeline-parallel models pass the `keys` of a cache to mx.depends and set the result;
     code written for KVCache slices them.
     """
 
-    def __init__(self, side: Side) -> None:
-        super().__init__(side.arrays)
-        self._side = side
+    def __init__(self, arrays: Iterable[mx.array], contents: Callable[[], mx.array]) -> None:
+        super().__init__(arrays)
+        self._contents = contents
 
     @property
     def shape(self) -> tuple[int, ...]:
-        batch, heads, _, dim = self._side.exact.shape
-        return batch, heads, self._side.tokens, dim
+        return self._contents().shape
 
     @property
     def dtype(self) -> mx.Dtype:
-        return self._side.exact.dtype
+        return self._contents().dtype
 
     @property
     def nbytes(self) -> int:
@@ -67,5 +67,5 @@ class StoredArrays(list[mx.array]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, tuple) or index is Ellipsis:
-            return self._side.contents()[index]
+            return self._contents()[index]
         return super().__getitem__(index)

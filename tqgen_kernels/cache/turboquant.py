@@ -77,7 +77,7 @@ class TurboQuantKVCache:
         """The stored arrays of the keys, None while empty. Pipeline-parallel models set it to the
         same arrays made to depend on a message."""
         side = self.store.keys
-        return None if side is None else StoredArrays(side)
+        return None if side is None else StoredArrays(side.arrays, side.contents)
 
     @keys.setter
     def keys(self, arrays: list[mx.array]) -> None:
@@ -89,7 +89,7 @@ class TurboQuantKVCache:
     def values(self) -> StoredArrays | None:
         """The stored arrays of the values, None while empty."""
         side = self.store.values
-        return None if side is None else StoredArrays(side)
+        return None if side is None else StoredArrays(side.arrays, side.contents)
 
     @property
     def state(self) -> State:

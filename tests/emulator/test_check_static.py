@@ -3,6 +3,7 @@
 import pytest
 
 from tqgen_kernels.emulator.check_static import check
+from tqgen_kernels.emulator.check_tokens import check_tokens
 
 KERNEL = """[[kernel]] void k(
   const device float* a [[buffer(0)]],
@@ -152,6 +153,32 @@ GOOD = [
         "template <typename P> float first(P p) { return p[0]; }",
      "threadgroup float s[2]; s[0] = 1; out[i] = first(s) + first(a) + first(out);"),
 ]  # fmt: skip
+
+
+NEWER = """#if __METAL_VERSION__ >= 320
+atomic_thread_fence(mem_flags::mem_device, memory_order_seq_cst);
+#else
+out[i] = 0;
+#endif
+#if defined(SOMETHING)
+out[i] = std::exp(1.0f);
+#endif"""
+
+
+def test_code_for_newer_versions_only_counts_for_them() -> None:
+    lines = {d.line for d in check_tokens(KERNEL % NEWER, (3, 1))}
+    assert lines == {13}  # std:: counts whatever SOMETHING is
+    bare = NEWER.replace(">= 320", "< 320")
+    assert {d.line for d in check_tokens(KERNEL % bare, (3, 1))} == {8, 13}
+    assert {d.line for d in check_tokens(KERNEL % bare, (3, 2))} == {13}
+
+
+def test_newer_versions_may_be_asked_for() -> None:
+    text = KERNEL % "auto f = [&](float x) { return x; };\nout[i] = f(1);"
+    assert [d.rule for d in check(text)] == ["metal-version"]
+    assert check(text, msl=(3, 2)) == []
+    with pytest.raises(ValueError, match="known are 3.1, 3.2, 4.0"):
+        check(text, msl=(2, 4))
 
 
 def text_of(before: str, body: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from tests.mutation.examples import hard_examples
 from tests.mutation.mutants import Mutant
 from tests.mutation.subjects import Subject
 from tqgen_kernels import emulator
@@ -62,13 +63,13 @@ class Bench:
 
     @cached_property
     def examples(self) -> list[Example]:
-        family = FAMILIES[family_of(self.subject.problem)]
-        return [
-            family.example(
-                self.subject.problem, np.random.default_rng(seed), tokens, self.subject.config
-            )
-            for seed, tokens in enumerate(self.subject.tokens)
+        subject = self.subject
+        family = FAMILIES[family_of(subject.problem)]
+        plain = [
+            family.example(subject.problem, np.random.default_rng(seed), tokens, subject.config)
+            for seed, tokens in enumerate(subject.tokens)
         ]
+        return [*plain, *hard_examples(subject.problem, plain[-1])]
 
     @cached_property
     def machine_code(self) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.problem import (
     AttendProblem,
     CombineProblem,
@@ -11,8 +13,10 @@ from tqgen_kernels.codegen.problem import (
     EncodeProblem,
     Problem,
     QKScoresProblem,
+    family_of,
 )
-from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.codegen.space import candidates
+from tqgen_kernels.codegen.variant import Config, Value
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,16 @@ class Subject:
 
     name: str
     problem: Problem
-    config: Config
+    wanted: Mapping[str, Value]
     tokens: tuple[int, ...] = (96,)
+
+    @property
+    def config(self) -> Config:
+        """The first candidate that has the values wanted."""
+        for config in candidates(FAMILIES[family_of(self.problem)], self.problem):
+            if self.wanted.items() <= dict(config.values).items():
+                return config
+        raise ValueError(f"{self.name}: no candidate has {dict(self.wanted)}")
 
 
 # head_dim 80 is 20 * 4 and 384 is 12 * 32: both halves of the Hadamard transform run. 3 bits cross
@@ -31,54 +43,54 @@ SUBJECTS = (
     Subject(
         "encode serial",
         EncodeProblem(80, 3, "key", "float32", kv_heads=1),
-        Config.of(threads="serial", at_once=1),
+        {"threads": "serial", "at_once": 1},
     ),
     Subject(
         "encode parallel",
         EncodeProblem(80, 3, "value", "float16", kv_heads=2),
-        Config.of(threads="parallel", at_once=2),
+        {"threads": "parallel", "at_once": 2},
     ),
     Subject(
         "encode simd",
         EncodeProblem(384, 3, "key", "float32", kv_heads=1),
-        Config.of(threads="simd", at_once=4),
+        {"threads": "simd", "at_once": 4},
     ),
     Subject(
         "dequantize serial",
         DequantizeProblem(80, 3, "value", "float32", kv_heads=2),
-        Config.of(threads="serial", at_once=1),
+        {"threads": "serial", "at_once": 1},
     ),
     Subject(
         "dequantize parallel",
         DequantizeProblem(80, 5, "key", "float32", kv_heads=1),
-        Config.of(threads="parallel", at_once=2),
+        {"threads": "parallel", "at_once": 2},
     ),
     Subject(
         "dequantize simd",
         DequantizeProblem(384, 3, "key", "float16", kv_heads=1),
-        Config.of(threads="simd", at_once=4),
+        {"threads": "simd", "at_once": 4},
     ),
     Subject(
         "qk_scores token",
         QKScoresProblem(80, 3, gqa=3, q_len=2, dtype="float32", kv_heads=2),
-        Config.of(layout="token", lookup="threadgroup", rows=4, simdgroups=4),
+        {"layout": "token", "lookup": "threadgroup", "rows": 4, "simdgroups": 4},
     ),
     Subject(
         "qk_scores dim",
         QKScoresProblem(64, 3, gqa=3, dtype="float32", kv_heads=2),
-        Config.of(layout="dim", lookup="constant", rows=2, simdgroups=2),
+        {"layout": "dim", "lookup": "constant", "rows": 2, "simdgroups": 2},
     ),
     Subject(
         "attend token",
         AttendProblem(80, 96, 3, 5, gqa=3, q_len=2, dtype="float32", kv_heads=1, batch=2),
-        Config.of(layout="token", lookup="threadgroup", rows=4, simdgroups=2, groups=128),
-        (103, 330),
+        {"layout": "token", "lookup": "threadgroup", "rows": 4, "simdgroups": 2, "groups": 128},
+        (33, 330),
     ),
     Subject(
         "attend dim",
         AttendProblem(64, 64, 4, 3, gqa=2, dtype="float32", kv_heads=2),
-        Config.of(layout="dim", lookup="select", rows=2, simdgroups=4, groups=128),
+        {"layout": "dim", "lookup": "select", "rows": 2, "simdgroups": 4, "groups": 128},
         (33, 330),
     ),
-    Subject("combine", CombineProblem(80, "float32", heads=5), Config.of(rows=2), (103, 330)),
+    Subject("combine", CombineProblem(80, "float32", heads=5), {}, (103, 330)),
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from tqgen_kernels.emulator.check_diagnostic import Diagnostic
 from tqgen_kernels.emulator.check_scopes import Placed, placed_tokens
+from tqgen_kernels.emulator.check_versions import for_version
 
 NEWEST_COMMON = (3, 1)  # what macOS 14 compiles
 
@@ -54,6 +55,7 @@ _STATEMENT_ENDS = (";", "{", "}", ")", ":", "else")
 
 def check_tokens(text: str, msl: tuple[int, int] = NEWEST_COMMON) -> list[Diagnostic]:
     """Diagnostics of `text` for Metal version `msl`."""
+    text = for_version(text, msl)
     tokens = placed_tokens(text)
     return [
         *_includes(text, msl),

@@ -1,0 +1,61 @@
+"""The hard inputs of the ordinary suite, as one more example a problem."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tqgen_kernels.codegen.family import Example
+from tqgen_kernels.codegen.problem import AttendProblem, CombineProblem, EncodeProblem, Problem
+
+
+def hard_examples(problem: Problem, example: Example) -> list[Example]:
+    """What `example` becomes: vectors that are not finite, one split, a full window, far scores."""
+    if isinstance(problem, EncodeProblem):
+        return [_changed(example, x=_hard_vectors(example.inputs["x"], problem.dtype))]
+    if isinstance(problem, AttendProblem):
+        return [_one_split(example)]
+    if isinstance(problem, CombineProblem):
+        statistics = example.inputs["statistics"].copy()
+        statistics[:, -1, 0] += 300.0  # the exact window outweighs every split
+        return [_changed(example, statistics=statistics)]
+    return []
+
+
+def _changed(example: Example, scalars: dict[str, int] | None = None, **inputs: Any) -> Example:
+    return Example(
+        {**example.inputs, **inputs}, {**example.scalars, **(scalars or {})}, example.casts
+    )
+
+
+def _hard_vectors(x: Any, dtype: str) -> Any:
+    """Tokens 3 to 9: a NaN or an infinity somewhere, huge, tiny, equal, one large coordinate."""
+    x = x.copy()
+    huge, tiny = (1e4, 1e-4) if dtype == "float16" else (1e30, 1e-30)
+    x[..., 3, 0] = np.nan
+    x[..., 4, -1] = np.inf
+    x[..., 5, 33] = -np.inf
+    x[..., 6, :] *= huge / np.abs(x[..., 6, :]).max()
+    x[..., 7, :] *= tiny
+    x[..., 8, :] = 0.5
+    x[..., 9, 1] = 1e4
+    return x
+
+
+def _one_split(example: Example) -> Example:
+    """Every tile in one split, so that a SIMD group takes several, from the last to a full window.
+
+    Queries are long enough for a score to overflow unless the largest is subtracted first.
+    """
+    tiles, exact = example.scalars["tiles"], example.scalars["exact"]
+    params = example.inputs["params"].copy()
+    params[2], params[4], params[6] = tiles, exact, 1
+    return _changed(
+        example,
+        {"splits": 1},
+        params=params,
+        queries=example.inputs["queries"] * 25,
+        exact_keys=np.ascontiguousarray(example.inputs["exact_keys"][:, :, :exact]),
+        exact_values=np.ascontiguousarray(example.inputs["exact_values"][:, :, :exact]),
+    )

@@ -6,7 +6,7 @@ from statistics import median
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tqgen_kernels.tuning.decide import band, decide, spread
+from tqgen_kernels.tuning.decide import MOST_NOISE, band, decide, spread
 from tqgen_kernels.tuning.records import Result
 from tqgen_kernels.tuning.runner import road
 
@@ -37,7 +37,13 @@ def test_the_standard_error_of_a_median_is_estimated() -> None:
 
 def test_the_band_is_at_least_the_tolerance() -> None:
     assert band([1.0] * 5, [1.0] * 5, TOLERANCE) == TOLERANCE
-    assert band([0.8, 1.0, 1.2], [0.8, 1.0, 1.2], TOLERANCE) > 0.3
+    assert 0.1 < band([0.95, 1.0, 1.05], [0.95, 1.0, 1.05], TOLERANCE) < MOST_NOISE
+    assert band([0.5, 1.0, 1.5], [0.5, 1.0, 1.5], TOLERANCE) == MOST_NOISE
+
+
+def test_noise_is_no_reason_to_run_something_far_slower() -> None:
+    noisy = result(1, 1.0, 6.0, 6.1, 3.0, 0.9, 1.0, 4.0, 3.1)
+    assert decide([result(0, *[7.4] * 8), noisy], TOLERANCE).result is noisy
 
 
 def test_ties_go_to_the_earlier_declared() -> None:

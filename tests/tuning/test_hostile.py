@@ -23,7 +23,7 @@ from tqgen_kernels.tuning.exchange import import_tuned
 from tqgen_kernels.tuning.records import Damaged, OtherSchema, Record, decode, encode, seal
 from tqgen_kernels.tuning.runner import road_name
 from tqgen_kernels.tuning.select import Choice, select
-from tqgen_kernels.tuning.soundness import unsound
+from tqgen_kernels.tuning.soundness import sound_record, unsound
 from tqgen_kernels.tuning.task import task_of
 from tqgen_kernels.tuning.tuner import tune
 from tqgen_kernels.tuning.validate import validate
@@ -157,6 +157,7 @@ def test_ten_thousand_mutated_files(record: Record) -> None:
         if reason is not None:
             outcomes["unsound"] += 1
             continue
+        found = sound_record(mutated)
         result = found.winner
         reason = "no winner" if result is None else validate(PROBLEM, found, result)
         if reason is not None:

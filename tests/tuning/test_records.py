@@ -18,7 +18,7 @@ from tqgen_kernels.tuning.records import (
     printable,
     seal,
 )
-from tqgen_kernels.tuning.soundness import unsound
+from tqgen_kernels.tuning.soundness import sound_record, unsound
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +147,12 @@ def test_the_winner_is_found_by_its_config(record: Record) -> None:
 def test_text_from_files_is_safe_to_print() -> None:
     assert printable("a\x1b[31mb\nc") == "a?[31mb?c"
     assert len(printable("x" * 10_000)) == 200
+
+
+def test_a_record_of_another_rule_is_decided_anew(record: Record) -> None:
+    older = replace(record, rule="median-band/0", selected={"lanes": 5}, noise=0.5)
+    assert unsound(older) is None
+    read = sound_record(encode(older))
+    assert read == record
+    with pytest.raises(Damaged, match="samples give"):
+        sound_record(encode(replace(older, rule=record.rule)))

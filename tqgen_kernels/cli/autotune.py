@@ -52,7 +52,7 @@ def autotune(
         str, typer.Option(help="Time for all problems together: 60s, 5m; 'none' for no limit.")
     ] = "2m",
     quick: Annotated[bool, typer.Option(help="Few candidates, few samples.")] = False,
-    strategy: Annotated[str, typer.Option(help="guided, exhaustive, halving or random.")] = "guided",
+    strategy: Annotated[str, typer.Option(help="guided, exhaustive, halving, random.")] = "guided",
     again: Annotated[bool, typer.Option(help="Measure anew what is already stored.")] = False,
     backend: Annotated[
         str | None, typer.Option(help="metal, cuda or emulated; the device's own if left out.")
@@ -199,7 +199,7 @@ def _bars(console: Console, problems: int) -> Iterator[Callable[[Progress], None
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
-    from tqgen_kernels.tuning.label import short_label
+    from tqgen_kernels.codegen.problem import family_of
     from tqgen_kernels.tuning.measure import format_time
 
     columns = (
@@ -214,7 +214,9 @@ def _bars(console: Console, problems: int) -> Iterator[Callable[[Progress], None
 
         def show(state: Progress) -> None:
             if state.problem not in tasks:
-                label = f"{len(tasks) + 1}/{problems} {short_label(state.problem)}"
+                parts = (family_of(state.problem), getattr(state.problem, "layout", ""))
+                size = f"{state.problem.context}"
+                label = " ".join((f"{len(tasks) + 1}/{problems}", *filter(None, parts), size))
                 tasks[state.problem] = progress.add_task(label, best="", left="")
             best = (
                 "" if state.best is None else f"best {format_time(state.best)} {state.best_config}"
@@ -262,13 +264,17 @@ def _print_table(records: list[Record]) -> None:
     from tqgen_kernels.tuning.measure import format_time
     from tqgen_kernels.tuning.records import printable
 
-    table = Table("problem", "chosen", "time", "default", "GB/s", "of peak", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
+    for name in ("problem", "chosen"):
+        table.add_column(name, overflow="fold")
+    for name in ("time", "default", "GB/s", "of peak"):
+        table.add_column(name, justify="right", no_wrap=True)
     for record in records:
         row = _row(record)
         selected = record.winner.key if record.winner else "none: nothing was correct"
         first = row["default_seconds"]
         table.add_row(
-            short_label(record.parsed_problem),
+            short_label(record.parsed_problem).replace("_", " "),
             escape(printable(str(selected))),
             format_time(row["seconds"]) if row["seconds"] else "-",
             format_time(first) if first else "-",

@@ -19,12 +19,11 @@ from tqgen_kernels.tuning.records import (
     Damaged,
     OtherSchema,
     Record,
-    decode,
     encode,
     printable,
     seal,
 )
-from tqgen_kernels.tuning.soundness import unsound
+from tqgen_kernels.tuning.soundness import sound_record, unsound
 from tqgen_kernels.tuning.storage import keep_aside, locked, write_atomically
 
 CACHE_VARIABLE = "TQGEN_CACHE_DIR"
@@ -157,11 +156,7 @@ def _read(path: Path) -> Record:
     """A sound record. Raises Damaged, OtherSchema or OSError."""
     if path.stat().st_size > MAX_BYTES:
         raise Damaged(f"{path.stat().st_size} bytes, at most {MAX_BYTES}")
-    record = decode(path.read_bytes())
-    reason = unsound(record)
-    if reason is not None:
-        raise Damaged(reason)
-    return record
+    return sound_record(path.read_bytes())
 
 
 def _sound(path: Path) -> bool:

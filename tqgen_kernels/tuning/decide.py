@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from tqgen_kernels.tuning.records import Result
 
 
+RULE = "median-band/1"  # of this module: a record of another one is decided anew from its samples
+MOST_NOISE = 0.25
+
+
 @dataclass(frozen=True)
 class Decision:
     """The chosen result and the relative band around the fastest within which it lies."""
@@ -31,9 +35,10 @@ def spread(samples: Sequence[float]) -> float:
 
 
 def band(a: Sequence[float], b: Sequence[float], tolerance: float) -> float:
-    """How far apart two medians may be and still count as equal: three standard errors of their
-    difference (the fastest of several is partly lucky), at least `tolerance`."""
-    return max(tolerance, 3.0 * float((spread(a) ** 2 + spread(b) ** 2) ** 0.5))
+    """How far apart two medians may be and still count as equal, relative: three standard errors
+    of their difference (the fastest of several is partly lucky), at least `tolerance`, and at
+    most MOST_NOISE, since noise is no reason to run something far slower."""
+    return max(tolerance, min(MOST_NOISE, 3.0 * float((spread(a) ** 2 + spread(b) ** 2) ** 0.5)))
 
 
 def decide(results: Sequence[Result], tolerance: float, *, roads: bool = True) -> Decision:

@@ -17,13 +17,12 @@ from tqgen_kernels.tuning.records import (
     Damaged,
     OtherSchema,
     Record,
-    decode,
     encode,
     printable,
     seal,
 )
 from tqgen_kernels.tuning.select import Validate
-from tqgen_kernels.tuning.soundness import unsound
+from tqgen_kernels.tuning.soundness import sound_record
 from tqgen_kernels.tuning.storage import write_atomically
 from tqgen_kernels.tuning.validate import validate as validate_text
 
@@ -102,15 +101,14 @@ def _decode(data: bytes, kind: type[Any], path: Path) -> Any:
 
 def _take(raw: bytes, database: Database, validate: Validate, replace_own: bool) -> Imported:
     try:
-        record = decode(raw)
+        record = sound_record(raw)
     except (Damaged, OtherSchema) as error:
         return Imported("?", "?", "refused", printable(str(error)))
-    reason = unsound(record)
     problem, device = printable(record.problem), printable(record.environment.device)
     winner = record.winner
-    if reason is None and winner is None:
-        reason = "nothing in it was correct"
-    if reason is None and winner is not None:
+    if winner is None:
+        reason: str | None = "nothing in it was correct"
+    else:
         reason = validate(record.parsed_problem, record, winner)
     if reason is not None:
         return Imported(problem, device, "refused", printable(reason))

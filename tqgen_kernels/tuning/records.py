@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from tqgen_kernels.codegen.problem import Problem, parse_problem
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.tuning.decide import RULE
 from tqgen_kernels.tuning.environment import Count, Environment
 from tqgen_kernels.tuning.policy import Policy
 
@@ -80,7 +81,8 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True):
     """All that was measured of one problem on one device. `results` are in declared order.
 
     space_sha256: of the declared candidates. noise: the band around the fastest candidate within
-    which the earlier-declared one is chosen, relative. peak_bandwidth: GB/s.
+    which the earlier-declared one is chosen, relative. rule: by which `selected` follows from the
+    samples (decide.py). peak_bandwidth: GB/s.
     """
 
     problem: Text
@@ -92,6 +94,7 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True):
     default: Values
     selected: Values | None
     noise: Amount = 0.0
+    rule: Word = RULE
     strategy: Word = "guided"
     stopped: Stopped = "complete"
     peak_bandwidth: Amount | None = None

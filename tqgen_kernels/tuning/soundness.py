@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import itertools
 
+from msgspec.structs import replace
+
 from tqgen_kernels.codegen.problem import format_problem
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.buckets import bucketed
-from tqgen_kernels.tuning.decide import decide
-from tqgen_kernels.tuning.records import Record, Result, printable
+from tqgen_kernels.tuning.decide import RULE, decide
+from tqgen_kernels.tuning.records import Damaged, Record, Result, decode, printable, seal
+
+
+def sound_record(data: bytes) -> Record:
+    """A record that decodes and makes sense, its winner decided by today's rule.
+
+    Raises Damaged with the reason, or OtherSchema.
+    """
+    record = decode(data)
+    reason = unsound(record)
+    if reason is not None:
+        raise Damaged(reason)
+    if record.rule == RULE:
+        return record
+    decision = decide(record.results, record.policy.tolerance)
+    chosen = None if decision.result is None else decision.result.config
+    return seal(replace(record, rule=RULE, selected=chosen, noise=decision.noise))
 
 
 def unsound(record: Record) -> str | None:
@@ -46,6 +64,8 @@ def _unsound_result(result: Result) -> str | None:
 
 
 def _unsound_choice(record: Record) -> str | None:
+    if record.rule != RULE:
+        return None  # it is not the stored winner that counts
     chosen = decide(record.results, record.policy.tolerance).result
     selected = None if record.selected is None else Config.of(**record.selected)
     if selected != (None if chosen is None else chosen.key):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAME = "cuda"
 
-_HEADERS = ("language", "vectors", "math", "simd", "atomics", "matrix", "address_spaces")
+_HEADERS = ("language", "vectors", "math", "simd", "atomics", "matrix", "fragments", "address_spaces")
 _MAX_BLOCKS = (2**31 - 1, 65535, 65535)  # CUDA's limits of a grid's x, y, z
 Dims = tuple[int, int, int]
 

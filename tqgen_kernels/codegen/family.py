@@ -61,6 +61,8 @@ class Verification:
 class Family:
     """Everything that is particular to one kernel family.
 
+    template: its file; may name tunables and what context gives, in braces.
+    tunables(problem): the axes of the search space.
     context(problem, config): the names that the template sees.
     launch(problem, config, shapes of the inputs by name, scalars): geometry and outputs.
     threadgroup_memory(problem, config): bytes of static threadgroup memory.
@@ -75,7 +77,7 @@ class Family:
     template: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    tunables: tuple[Tunable, ...]
+    tunables: Callable[[Any], tuple[Tunable, ...]]
     restrictions: tuple[Restriction, ...]
     default: Callable[[Any], Config]
     context: Callable[[Any, Config], dict[str, Any]]

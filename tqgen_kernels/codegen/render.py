@@ -24,6 +24,11 @@ def _float32(value: float) -> str:
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
+def _half2(value: float) -> str:
+    """Twice the nearest half: by its bits, which every compiler knows at compile time."""
+    return f"as_type<half2>(0x{int(np.float16(value).view(np.uint16)) * 0x10001:08x}u)"
+
+
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -35,6 +40,7 @@ def _environment() -> jinja2.Environment:
         autoescape=False,
     )
     environment.filters["float32"] = _float32
+    environment.filters["half2"] = _half2
     environment.filters["hex32"] = lambda value: f"0x{value:07x}u"
     return environment
 
@@ -53,7 +59,7 @@ def render(problem: Problem, config: Config) -> Variant:
     family = FAMILIES[family_of(problem)]
     check_config(family, problem, config)
     values: dict[str, Any] = {**config.mapping, **family.context(problem, config)}
-    template = _environment().get_template(family.template.format(**config.mapping))
+    template = _environment().get_template(family.template.format(**values))
     header, source = (
         _tidy("".join(template.blocks[name](template.new_context(values))))
         for name in ("header", "body")
@@ -82,4 +88,5 @@ def template_hash(family: str) -> str:
 
 def _belongs(name: str, family: str) -> bool:
     room = name.split("/")[0]
-    return room in (family, "include") or "/" not in name
+    shared = room == "scores" and family in ("attend", "qk_scores")
+    return shared or room in (family, "include") or "/" not in name

@@ -33,7 +33,7 @@ def _removed_by(family: Family, problem: Any, config: Config) -> str | None:
 
 def space(family: Family, problem: Any) -> tuple[Candidate, ...]:
     """Every point of the space in declared order, the removed ones with their reason."""
-    axes = [[(t.name, value) for value in t.values] for t in family.tunables]
+    axes = [[(t.name, value) for value in t.values] for t in family.tunables(problem)]
     configs = [Config(values) for values in product(*axes)]
     return tuple(Candidate(c, _removed_by(family, problem, c)) for c in configs)
 
@@ -47,10 +47,11 @@ def candidates(family: Family, problem: Any) -> tuple[Config, ...]:
 
 def check_config(family: Family, problem: Any, config: Config) -> None:
     """Raises ValueError unless `config` is a candidate of `problem`."""
-    names = tuple(t.name for t in family.tunables)
+    tunables = family.tunables(problem)
+    names = tuple(t.name for t in tunables)
     if tuple(name for name, _ in config.values) != names:
         raise ValueError(f"{family.name} has the tunables {', '.join(names)}, not: {config}.")
-    for tunable in family.tunables:
+    for tunable in tunables:
         value = config[tunable.name]
         if not any(type(value) is type(v) and value == v for v in tunable.values):
             allowed = ", ".join(str(v) for v in tunable.values)

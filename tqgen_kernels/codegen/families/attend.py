@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tqgen_kernels.codegen.families import scoring, vectors
+from tqgen_kernels.codegen.families import fragment, scoring, vectors
+from tqgen_kernels.codegen.families.combine import MAX_SPLITS
 from tqgen_kernels.codegen.families.encode import unpack_tiles
-from tqgen_kernels.codegen.family import Arrays, Example, Family, Tunable, Verification
+from tqgen_kernels.codegen.family import Arrays, Example, Family, Restriction, Tunable, Verification
 from tqgen_kernels.codegen.problem import AttendProblem
 from tqgen_kernels.codegen.variant import Config, Launch, Shape
 from tqgen_kernels.quant import reference
@@ -18,11 +19,14 @@ from tqgen_kernels.quant.codebook import codebook
 from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.quant.rotation import signs, unrotate
 
-MAX_SPLITS = 512
-
 _GROUPS = Tunable(
     "groups", (512, 128, 2048), "threadgroups aimed at by splitting the tokens; not in the text"
 )
+
+
+def layouts(p: AttendProblem) -> tuple[str, str]:
+    """How the problem's storage lays out keys and values."""
+    return ("key_fragment", "value_fragment") if p.storage == "fragment" else ("key", "value")
 
 
 def splits_for(problem: AttendProblem, config: Config, pairs: int, tiles: int) -> tuple[int, int]:
@@ -35,8 +39,21 @@ def splits_for(problem: AttendProblem, config: Config, pairs: int, tiles: int) -
     return ceil(tiles / each), each
 
 
+def _tunables(p: AttendProblem) -> tuple[Tunable, ...]:
+    if p.storage == "fragment":
+        return (*fragment.TUNABLES, _GROUPS)
+    return (scoring.LAYOUT, scoring.LOOKUP, scoring.ROWS, scoring.SIMDGROUPS, _GROUPS)
+
+
+def _for_storage(storage: str, each: Restriction) -> Restriction:
+    return Restriction(each.reason, lambda p, c: p.storage != storage or each.allows(p, c))
+
+
 def _context(p: AttendProblem, config: Config) -> dict[str, Any]:
+    if p.storage == "fragment":
+        return fragment.context(p, config)
     return {
+        "template": "attend",
         **scoring.context(p, config, p.key_dim, p.key_bits),
         "q_len": p.q_len,
         "value_dim": p.value_dim,
@@ -63,8 +80,11 @@ def _launch(
 
 
 def _threadgroup_memory(p: AttendProblem, config: Config) -> int:
+    if p.storage == "fragment":
+        return fragment.threadgroup_memory(p, config)
     rows, simdgroups = int(config["rows"]), int(config["simdgroups"])
-    floats = rows * (p.key_dim + p.value_dim) + simdgroups * rows * (TILE + 2)
+    floats = rows * max(p.key_dim, p.value_dim) + simdgroups * rows * (TILE + 2)
+    floats += rows * p.key_dim if config["layout"] == "token" else 0
     if config["lookup"] == "threadgroup":
         floats += (1 << p.key_bits) + (1 << p.value_bits)
     return 4 * floats
@@ -83,12 +103,13 @@ def _example(
     config: Config | None = None,
 ) -> Example:
     """Packed tiles and an exact window with room for 3 tokens more than it holds."""
+    key_layout, value_layout = layouts(p)
     tokens = tokens or p.context
     exact = max(p.q_len, min(tokens, 70))
     tiles = max(0, (tokens - exact) // TILE)
-    key_words, key_scales = scoring.example_tiles(p, p.key_dim, p.key_bits, "key", tiles, rng)
+    key_words, key_scales = scoring.example_tiles(p, p.key_dim, p.key_bits, key_layout, tiles, rng)
     value_words, value_scales = scoring.example_tiles(
-        p, p.value_dim, p.value_bits, "value", tiles, rng
+        p, p.value_dim, p.value_bits, value_layout, tiles, rng
     )
     window = (p.batch, p.kv_heads, exact + 3)
     exact_keys, exact_values = (
@@ -117,11 +138,11 @@ def expected_output(p: AttendProblem, example: Example) -> np.ndarray[Any, np.dt
     """The attention (batch, heads, q_len, value_dim) over what the example holds, in float64."""
     tiles, exact = example.scalars["tiles"], example.scalars["exact"]
     sides = []
-    for name, dim, bits, seed in (
-        ("key", p.key_dim, p.key_bits, scoring.KEY_SEED),
-        ("value", p.value_dim, p.value_bits, scoring.VALUE_SEED),
+    for name, layout, dim, bits, seed in (
+        ("key", layouts(p)[0], p.key_dim, p.key_bits, scoring.KEY_SEED),
+        ("value", layouts(p)[1], p.value_dim, p.value_bits, scoring.VALUE_SEED),
     ):
-        codes = unpack_tiles(example.inputs[f"{name}_words"][:, :, :tiles], dim, bits, name)
+        codes = unpack_tiles(example.inputs[f"{name}_words"][:, :, :tiles], dim, bits, layout)
         scales = example.inputs[f"{name}_scales"][:, :, :tiles].reshape(codes.shape[:-1])
         packed = reference.decode(reference.Encoded(codes, scales), bits, seed, codebook=p.codebook)
         window = np.asarray(example.inputs[f"exact_{name}s"], np.float64)[:, :, :exact]
@@ -141,7 +162,10 @@ def _verify(p: AttendProblem, example: Example, outputs: Arrays) -> Verification
     parts = partials * weight[..., None]
     merged = unrotate(parts[:, :-1].sum(1), scoring.VALUE_SEED) + parts[:, -1]
     merged /= (weight * total).sum(-1, keepdims=True)
-    return vectors.relative_l2(merged.reshape(expected.shape), expected, 2e-5)
+    merged = merged.reshape(expected.shape)
+    if p.storage == "fragment":
+        return fragment.verification(merged, expected)
+    return vectors.relative_l2(merged, expected, 2e-5)
 
 
 def _bytes_moved(p: AttendProblem) -> int:
@@ -151,6 +175,8 @@ def _bytes_moved(p: AttendProblem) -> int:
 
 def _default(p: AttendProblem) -> Config:
     """As many rows as share a head, and the threadgroup memory allows."""
+    if p.storage == "fragment":
+        return fragment.default(p)
     wide = max(p.key_dim, p.value_dim) > 256
     rows = min(4 if wide else 8, 1 << (p.gqa * p.q_len - 1).bit_length())
     return Config.of(layout="token", lookup="threadgroup", rows=rows, simdgroups=4, groups=512)
@@ -159,7 +185,7 @@ def _default(p: AttendProblem) -> Config:
 ATTEND = Family(
     name="attend",
     problem=AttendProblem,
-    template="attend/attend.metal.jinja",
+    template="attend/{template}.metal.jinja",
     inputs=(
         "queries",
         "key_words",
@@ -172,8 +198,11 @@ ATTEND = Family(
         "params",
     ),
     outputs=("partials", "statistics"),
-    tunables=(scoring.LAYOUT, scoring.LOOKUP, scoring.ROWS, scoring.SIMDGROUPS, _GROUPS),
-    restrictions=scoring.lookup_restrictions("key_bits", "value_bits"),
+    tunables=_tunables,
+    restrictions=(
+        *(_for_storage("tiles", r) for r in scoring.lookup_restrictions("key_bits", "value_bits")),
+        *(_for_storage("fragment", r) for r in fragment.RESTRICTIONS),
+    ),
     default=_default,
     context=_context,
     launch=_launch,

@@ -24,7 +24,8 @@ from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.rotation import signs, unrotate
 
 _SEED = 43
-_SPLITS = 5  # of examples
+MAX_SPLITS = 512
+_SPLITS = 37  # of examples
 _TOLERANCE = {"float32": 1e-5, "float16": 5e-4, "bfloat16": 4e-3}  # rounding of the output
 
 
@@ -33,6 +34,7 @@ def _context(p: CombineProblem, config: Config) -> dict[str, Any]:
     return {
         "value_dim": p.value_dim,
         "scalar": vectors.SCALARS[p.dtype],
+        "max_splits": MAX_SPLITS,
         "m": m,
         "power": power,
         "hadamard_columns": vectors.hadamard_rows(p.value_dim, transposed=True),
@@ -43,13 +45,18 @@ def _launch(
     p: CombineProblem, config: Config, shapes: Mapping[str, Shape], scalars: Mapping[str, int]
 ) -> Launch:
     rows, _, dim = shapes["partials"]
-    each = int(config["rows"])
+    parts = int(config["parts"])
     return Launch(
-        grid=(dim, each * ceil(rows / each), 1),
-        threadgroup=(dim, each, 1),
+        grid=(dim, parts * rows, 1),
+        threadgroup=(dim, parts, 1),
         output_shapes=((rows, dim),),
         output_dtypes=(p.dtype,),
     )
+
+
+def _threadgroup_memory(p: CombineProblem, config: Config) -> int:
+    threads = p.value_dim * int(config["parts"])
+    return 4 * (threads + MAX_SPLITS + 1 + 2 * ceil(threads / 32))
 
 
 def _example(
@@ -95,17 +102,17 @@ COMBINE = Family(
     template="combine/combine.metal.jinja",
     inputs=("partials", "statistics", "signs", "params"),
     outputs=("out",),
-    tunables=(Tunable("rows", (1, 2, 4), "output rows of a threadgroup"),),
+    tunables=lambda p: (Tunable("parts", (4, 2, 1, 8), "parts of the splits that are added up side by side"),),
     restrictions=(
         Restriction(
-            f"value_dim x rows is more than {MAX_THREADS} threads",
-            lambda p, c: p.value_dim * int(c["rows"]) <= MAX_THREADS,
+            f"value_dim x parts is more than {MAX_THREADS} threads",
+            lambda p, c: p.value_dim * int(c["parts"]) <= MAX_THREADS,
         ),
     ),
-    default=lambda p: Config.of(rows=1),
+    default=lambda p: Config.of(parts=4 if p.value_dim <= 256 else 2 if p.value_dim <= 512 else 1),
     context=_context,
     launch=_launch,
-    threadgroup_memory=lambda p, c: 4 * p.value_dim * int(c["rows"]),
+    threadgroup_memory=_threadgroup_memory,
     example=_example,
     verify=_verify,
     bytes_moved=_bytes_moved,

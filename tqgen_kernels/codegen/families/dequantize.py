@@ -54,8 +54,12 @@ def _launch(
 
 
 def _threadgroup_memory(p: DequantizeProblem, config: Config) -> int:
-    staged = config["threads"] == "parallel" and not p.rotated
-    return 4 * p.head_dim * int(config["at_once"]) if staged else 0
+    if config["threads"] == "serial":
+        return 0
+    rotates = config["threads"] == "parallel" and not p.rotated
+    staged = p.head_dim * int(config["at_once"]) if rotates else 0
+    words = vectors.tile_words(p.head_dim, p.bits, p.layout)
+    return 4 * (words + (1 << p.bits) + staged)
 
 
 def _example(
@@ -103,7 +107,7 @@ DEQUANTIZE = Family(
     template="dequantize/{threads}.metal.jinja",
     inputs=("words", "scales", "signs", "params"),
     outputs=("out",),
-    tunables=(vectors.THREADS, vectors.AT_ONCE),
+    tunables=lambda p: (vectors.THREADS, vectors.AT_ONCE),
     restrictions=vectors.RESTRICTIONS,
     default=vectors.default_config,
     context=_context,

@@ -54,7 +54,7 @@ def _launch(
 
 
 def _threadgroup_memory(p: EncodeProblem, config: Config) -> int:
-    codes = TILE * p.head_dim
+    codes = TILE * (p.head_dim + 4)
     if config["threads"] != "parallel":
         return codes
     return codes + int(config["at_once"]) * (4 * p.head_dim + 12)
@@ -121,7 +121,7 @@ ENCODE = Family(
     template="encode/{threads}.metal.jinja",
     inputs=("x", "signs", "params"),
     outputs=("words", "scales"),
-    tunables=(vectors.THREADS, vectors.AT_ONCE),
+    tunables=lambda p: (vectors.THREADS, vectors.AT_ONCE),
     restrictions=vectors.RESTRICTIONS,
     default=vectors.default_config,
     context=_context,

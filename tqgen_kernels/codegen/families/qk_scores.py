@@ -38,7 +38,8 @@ def _launch(
 
 def _threadgroup_memory(p: QKScoresProblem, config: Config) -> int:
     table = 4 << p.bits if config["lookup"] == "threadgroup" else 0
-    return 4 * int(config["rows"]) * p.head_dim + table
+    copies = 2 if config["layout"] == "token" else 1
+    return 4 * int(config["rows"]) * p.head_dim * copies + table
 
 
 def _example(
@@ -88,7 +89,7 @@ QK_SCORES = Family(
     template="qk_scores/scores.metal.jinja",
     inputs=("queries", "key_words", "key_scales", "signs", "params"),
     outputs=("scores",),
-    tunables=(scoring.LAYOUT, scoring.LOOKUP, scoring.ROWS, scoring.SIMDGROUPS),
+    tunables=lambda p: (scoring.LAYOUT, scoring.LOOKUP, scoring.ROWS, scoring.SIMDGROUPS),
     restrictions=scoring.lookup_restrictions("bits"),
     default=_default,
     context=_context,

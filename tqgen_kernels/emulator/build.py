@@ -8,9 +8,10 @@ from tqgen_kernels.emulator import cache as disk
 from tqgen_kernels.emulator.compiler import Compiler, compile_or_raise, machine_flags, target
 from tqgen_kernels.emulator.entry import entry_points
 from tqgen_kernels.emulator.faults import MetalCompileError
+from tqgen_kernels.emulator.gcc import gcc_flags
 from tqgen_kernels.emulator.instrument import check_shifts
 from tqgen_kernels.emulator.messages import HEADER_LINES, LAUNCH_LINES
-from tqgen_kernels.emulator.prelude import precompiled_prelude, prelude_digest
+from tqgen_kernels.emulator.prelude import headers, precompiled_prelude, prelude_digest
 from tqgen_kernels.emulator.rewrite import rewrite
 from tqgen_kernels.emulator.signature import GeneratedKernel
 
@@ -40,8 +41,9 @@ def kernel_library(
     Raises:
         MetalCompileError: the text does not compile; lines are those of the author's source.
     """
-    flags = _flags(checked)
-    text = _translation_unit(name, kernel, template_args)
+    plain = compiler.kind == "gcc"
+    flags = gcc_flags(checked) if plain else _flags(checked)
+    text = _translation_unit(name, kernel, template_args, plain=plain)
     key = disk.digest(compiler.identity, prelude_digest(), " ".join(flags), text)
     return disk.stored(key, ".so", lambda out: _compile(compiler, name, text, flags, out))
 
@@ -88,9 +90,11 @@ def _flags(checked: bool) -> list[str]:
     return [*_LANGUAGE, "-target", target(), *machine_flags(), *(_CHECKED if checked else _FAST)]
 
 
-def _translation_unit(name: str, kernel: GeneratedKernel, template_args: str) -> str:
+def _translation_unit(
+    name: str, kernel: GeneratedKernel, template_args: str, *, plain: bool
+) -> str:
     """The kernel's text with line markers: `NAME.header`, then `NAME` for the author's source."""
-    lines = rewrite(kernel.text).split("\n")
+    lines = rewrite(kernel.text, swizzle_calls=plain).split("\n")
     first = kernel.source_first_line - 1
     source_lines = len(kernel.text.split("\n")) - first
     head, body = lines[:first], lines[first : first + source_lines]
@@ -107,6 +111,12 @@ def _compile(compiler: Compiler, name: str, text: str, flags: list[str], out: Pa
     source = out.with_suffix(".cl")
     source.write_text(text)
     made = out.with_suffix(".o")
+    if compiler.kind == "gcc":
+        include = ["-include", str(headers() / "plain" / "metal.h")]
+        command = [compiler.path, *flags, *include, "-x", "c++", source.name, "-c"]
+        compile_or_raise([*command, "-o", made.name], name, out.parent)
+        _link(compiler, made, out)
+        return
     try:
         _to_object(compiler, name, source, flags, made)
     except MetalCompileError as strict:
@@ -142,7 +152,9 @@ def _back_end(flags: list[str]) -> list[str]:
 
 
 def _link(compiler: Compiler, made: Path, out: Path) -> None:
-    command = [compiler.path, "-shared", "-nostdlib", "-o", str(out), str(made)]
+    # g++ finds its conversions of half in its own library.
+    library = [] if compiler.kind == "gcc" else ["-nostdlib"]
+    command = [compiler.path, "-shared", *library, "-o", str(out), str(made)]
     if compiler.kind == "ziglang" and target().endswith("linux-gnu"):
         command[1:1] = ["ld.lld", "--hash-style=gnu"]
         command.remove("-nostdlib")

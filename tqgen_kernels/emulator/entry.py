@@ -9,7 +9,7 @@ _ATTRIBUTES = {
     "dispatch_quadgroups_per_threadgroup": "(g.dispatched_threads + 3) / 4",
     "dispatch_simdgroups_per_threadgroup": "(g.dispatched_threads + 31) / 32",
     "dispatch_threads_per_threadgroup": "__tq_uint3(g.dispatched_size)",
-    "grid_origin": "uint3(0)",
+    "grid_origin": "uint3{0, 0, 0}",
     "grid_size": "__tq_uint3(g.grid)",
     "quadgroup_index_in_threadgroup": "i / 4",
     "quadgroups_per_threadgroup": "(g.threads + 3) / 4",
@@ -34,7 +34,7 @@ def entry_points(kernel: GeneratedKernel, template_arguments: str) -> str:
     arguments = ",\n    ".join(_argument(p) for p in kernel.parameters)
     return f"""
 #define TQ_ENTRY extern "C" __attribute__((visibility("default")))
-TQ_FN uint3 __tq_uint3(tq_uint3 v) {{ return (uint3)(v.x, v.y, v.z); }}
+TQ_FN uint3 __tq_uint3(tq_uint3 v) {{ return uint3{{v.x, v.y, v.z}}; }}
 inline __attribute__((always_inline)) void __tq_call(
     void* const* b, const __generic tq_group& g, uint3 p, uint i) {{
   {kernel.kernel_name}{template_arguments}(
@@ -43,7 +43,7 @@ inline __attribute__((always_inline)) void __tq_call(
 TQ_ENTRY void tq_entry(void* const* b) {{
   const tq_group g = tq_current_group;
   uint i = tq_thread;
-  __tq_call(b, g, (uint3)(i % g.size.x, i / g.size.x % g.size.y, i / g.size.x / g.size.y), i);
+  __tq_call(b, g, uint3{{i % g.size.x, i / g.size.x % g.size.y, i / g.size.x / g.size.y}}, i);
 }}
 TQ_ENTRY void tq_range(void* const* b) {{
   const tq_group g = tq_current_group;
@@ -52,7 +52,7 @@ TQ_ENTRY void tq_range(void* const* b) {{
     for (uint y = 0; y < g.size.y; ++y)
       for (uint x = 0; x < g.size.x; ++x, ++i) {{
         tq_thread = i;
-        __tq_call(b, g, (uint3)(x, y, z), i);
+        __tq_call(b, g, uint3{{x, y, z}}, i);
       }}
 }}
 """
@@ -60,7 +60,7 @@ TQ_ENTRY void tq_range(void* const* b) {{
 
 def _argument(parameter: Parameter) -> str:
     if parameter.kind == "attribute":
-        return _ATTRIBUTES[parameter.name].replace("uint3(0)", "(uint3)(0)")
+        return _ATTRIBUTES[parameter.name]
     const = "" if parameter.kind == "output" else "const "
     star = "*" if parameter.is_reference else ""
     pointer = f"{const}{parameter.address_space} {parameter.metal_type}*"

@@ -22,7 +22,7 @@ def precompiled_prelude(compiler: Compiler, flags: tuple[str, ...]) -> Path:
         compile_or_raise(
             [
                 *compiler.clang, *flags, "-c", "-Xclang", "-emit-pch",
-                str(_headers() / "prelude.h"), "-o", str(out),
+                str(headers() / "prelude.h"), "-o", str(out),
             ],
             "the emulator's prelude",
             out.parent,
@@ -56,7 +56,7 @@ def _mlx_utils() -> str:
     return "typedef half float16_t;\ntypedef bfloat bfloat16_t;\n"
 
 
-def _headers() -> Path:
+def headers() -> Path:
     """Our headers and MLX's, rewritten like a kernel; a folder that never changes."""
 
     def make(out: Path) -> None:

@@ -79,8 +79,10 @@ def _finding(r: RawFinding, launched: Launched, variables: Sequence[str]) -> Fin
     space = SPACES[r.space]
     if r.type:
         space, r.extent = _indexed_array(r.type.decode(errors="replace"))
-        if space == "threadgroup" and line and not header:
+        erased = b"__" not in r.type  # g++ knows no address spaces
+        if (erased or space == "threadgroup") and line and not header:
             buffer = _variable_on(line, launched.kernel, variables)
+            space = "threadgroup" if buffer else space
     if space == "device" and buffer is not None:
         space = next(p.address_space for p in launched.kernel.parameters if p.name == buffer)
     who = f"thread {position} of the grid"

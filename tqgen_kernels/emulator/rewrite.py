@@ -18,12 +18,18 @@ _VECTOR = re.compile(
     r"(u?char|u?short|u?int|u?long|half|float|bfloat|bool|packed_\w+)[234]|(half|bfloat)(16_t)?|float16_t"
 )
 _HALF = re.compile(r"(?P<value>[0-9.][0-9a-fA-FxX.eEpP+-]*?)(?P<suffix>h|H|bf|BF)")
+_SWIZZLE = re.compile(r"[xyzw]{2,4}|[rgba]{2,4}")
 _BEFORE_STATEMENT = (";", "{", "}", ")", "else", ":")
 
 
-def rewrite(text: str) -> str:
-    """C++ for OpenCL with the meaning of `text`, line for line."""
-    return _rewritten(text).run()
+def rewrite(text: str, *, swizzle_calls: bool = False) -> str:
+    """C++ for OpenCL with the meaning of `text`, line for line.
+
+    `swizzle_calls` makes `v.zyx` a call of a template, for a compiler without such members.
+    """
+    rewriter = _rewritten(text)
+    rewriter.swizzle_calls = swizzle_calls
+    return rewriter.run()
 
 
 def threadgroup_variables(text: str) -> tuple[str, ...]:
@@ -72,6 +78,7 @@ class _Rewriter:
         self.makers = makers
         self.out: list[str] = []
         self.code: list[str] = []  # code tokens before the current one
+        self.swizzle_calls = False
         self.parentheses = 0
         self.braces = 0
         self.variables: list[str] = []  # threadgroup variables by declaration, from 1
@@ -110,6 +117,8 @@ class _Rewriter:
             return self._literal(i, token)
         if token.kind != "name":
             return i
+        if self.swizzle_calls and previous == "." and _SWIZZLE.fullmatch(token.text):
+            return self._swizzle(i, token)
         if token.text == "long" and previous == "long":
             return i + 1  # OpenCL's `long long` has 128 bits
         if token.text == "threadgroup" and not self.parentheses and previous in _BEFORE_STATEMENT:
@@ -234,6 +243,14 @@ class _Rewriter:
         self.out.append(f"__tq_reinterpret<{_joined(inside[:-1])}>")
         self.code.append("__tq_reinterpret")
         return end
+
+    def _swizzle(self, i: int, token: Token) -> int:
+        if self._text(self._next_code(i + 1)) == "(":
+            return i
+        components = ", ".join(str("xyzwrgba".index(c) % 4) for c in token.text)
+        self.out.append(f"template __swizzle<{components}>()")
+        self.code.append("__swizzle")
+        return i + 1
 
     def _take_back(self, text: str) -> None:
         self.code.pop()

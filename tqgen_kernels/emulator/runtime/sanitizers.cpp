@@ -67,3 +67,10 @@ EXPORT void tq_shift_out_of_range(int64_t amount, uint32_t width) {
     f->extent = width;
   }
 }
+// g++ checks shifts itself.
+EXPORT void __ubsan_handle_shift_out_of_bounds(Overflow* data, uint64_t, uint64_t amount) {
+  if (Finding* f = at(shift_out_of_range, data->at, CALL)) {
+    f->index = (int64_t)amount;
+    f->extent = 32;
+  }
+}

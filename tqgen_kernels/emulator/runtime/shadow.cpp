@@ -349,6 +349,13 @@ CALLBACKS(4)
 CALLBACKS(8)
 CALLBACKS(16)
 EXPORT void __tsan_init() {}
+// g++ reports what has another size as a range.
+EXPORT void __tsan_read_range(void* p, unsigned long n) {
+  access<false>((uint64_t)p, (uint32_t)n, true, false, CALLER, 0);
+}
+EXPORT void __tsan_write_range(void* p, unsigned long n) {
+  access<false>((uint64_t)p, (uint32_t)n, false, true, CALLER, 0);
+}
 // Copies of structures arrive as calls.
 EXPORT void* __tsan_memcpy(void* to, const void* from, unsigned long n) {
   access<false>((uint64_t)from, (uint32_t)n, true, false, CALLER, 0);

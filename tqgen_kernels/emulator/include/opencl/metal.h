@@ -2,9 +2,9 @@
 #pragma once
 #include "types.h"
 #include "../abi.h"
-#include "math.h"
-#include "simd.h"
-#include "atomic.h"
-#include "matrix.h"
+#include "../math.h"
+#include "../simd.h"
+#include "../atomic.h"
+#include "../matrix.h"
 using namespace metal;
 #pragma OPENCL EXTENSION __cl_clang_function_pointers : disable

@@ -52,7 +52,9 @@ template <typename T, int Columns = 8, int Rows = Columns> struct simdgroup_matr
     __two[0] = i == j ? x : (T)0.0f;
     __two[1] = i == j + 1 ? x : (T)0.0f;
   }
+#ifndef TQ_PLAIN
   TQ_FN __private storage_type& thread_elements() __private { return __two; }
+#endif
   TQ_FN const __private storage_type& thread_elements() const __private { return __two; }
   TQ_FN __generic storage_type& thread_elements() { return __two; }
 };
@@ -74,7 +76,7 @@ TQ_FN simdgroup_matrix<T, C, R> make_diagonal_simdgroup_matrix(T x) {
 #define TQ_MATRIX_LOAD(AS)                                                                   \
   template <typename T, int C, int R>                                                       \
   TQ_FN void simdgroup_load(TQ_THREAD simdgroup_matrix<T, C, R>& m, const AS T* p,           \
-                            ulong stride = C, ulong2 origin = (ulong2)(0),                  \
+                            ulong stride = C, ulong2 origin = ulong2{0, 0},                  \
                             bool transpose = false) {                                       \
     uint i = __tq::row_of(__tq::lane()), j = __tq::column_of(__tq::lane());                 \
     m.__two[0] = *__tq::at(p, i, j, stride, origin, transpose);                             \
@@ -83,16 +85,13 @@ TQ_FN simdgroup_matrix<T, C, R> make_diagonal_simdgroup_matrix(T x) {
 #define TQ_MATRIX_STORE(AS)                                                                  \
   template <typename T, int C, int R>                                                       \
   TQ_FN void simdgroup_store(const simdgroup_matrix<T, C, R> m, AS T* p, ulong stride = C,   \
-                             ulong2 origin = (ulong2)(0), bool transpose = false) {         \
+                             ulong2 origin = ulong2{0, 0}, bool transpose = false) {         \
     uint i = __tq::row_of(__tq::lane()), j = __tq::column_of(__tq::lane());                 \
     *__tq::at(p, i, j, stride, origin, transpose) = m.__two[0];                             \
     *__tq::at(p, i, j + 1, stride, origin, transpose) = m.__two[1];                         \
   }
-TQ_MATRIX_LOAD(__global)
-TQ_MATRIX_LOAD(__local)
-TQ_MATRIX_LOAD(__constant)
-TQ_MATRIX_STORE(__global)
-TQ_MATRIX_STORE(__local)
+TQ_EACH_SPACE(TQ_MATRIX_LOAD)
+TQ_EACH_WRITABLE_SPACE(TQ_MATRIX_STORE)
 
 // d = a b + c; sums are kept in float and rounded once, to the type of d.
 template <typename D, typename A, typename B, typename C>

@@ -101,7 +101,6 @@ namespace metal {
 TQ_UNARY(TQ_DEFINE1)
 TQ_BINARY(TQ_DEFINE2)
 TQ_TERNARY(TQ_DEFINE3)
-TQ_FN float3 __splat3(float x) { return (float3)x; }
 TQ_FN float2 mix(float2 x, float2 y, float a) { return x + (y - x) * a; }
 TQ_FN float3 mix(float3 x, float3 y, float a) { return x + (y - x) * a; }
 TQ_FN float4 mix(float4 x, float4 y, float a) { return x + (y - x) * a; }
@@ -216,9 +215,9 @@ TQ_BITSV(popcount, int2, int) TQ_BITSV(popcount, int4, int)
   TQ_FN bool F(float x) { return EXPR; }                                                      \
   TQ_FN bool F(half h) { float x = (float)h; return EXPR; }                                   \
   TQ_FN bool F(bfloat h) { float x = (float)h; return EXPR; }                                 \
-  TQ_FN bool2 F(float2 v) { return (bool2)(F(v.x), F(v.y)); }                                 \
-  TQ_FN bool3 F(float3 v) { return (bool3)(F(v.x), F(v.y), F(v.z)); }                         \
-  TQ_FN bool4 F(float4 v) { return (bool4)(F(v.x), F(v.y), F(v.z), F(v.w)); }
+  TQ_FN bool2 F(float2 v) { return bool2{F(v.x), F(v.y)}; }                                 \
+  TQ_FN bool3 F(float3 v) { return bool3{F(v.x), F(v.y), F(v.z)}; }                         \
+  TQ_FN bool4 F(float4 v) { return bool4{F(v.x), F(v.y), F(v.z), F(v.w)}; }
 TQ_CLASSIFY(isnan, x != x)
 TQ_CLASSIFY(isinf, __builtin_fabsf(x) == __builtin_inff())
 TQ_CLASSIFY(isfinite, __builtin_fabsf(x) < __builtin_inff())
@@ -259,7 +258,9 @@ TQ_DECOMPOSE(bfloat)
   TQ_FN V normalize(V x) { return x * rsqrt(dot(x, x)); }
 TQ_GEOMETRY(float, float2) TQ_GEOMETRY(float, float3) TQ_GEOMETRY(float, float4)
 TQ_GEOMETRY(half, half2) TQ_GEOMETRY(half, half3) TQ_GEOMETRY(half, half4)
-TQ_FN float3 cross(float3 a, float3 b) { return a.yzx * b.zxy - a.zxy * b.yzx; }
+TQ_FN float3 cross(float3 a, float3 b) {
+  return float3{a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
+}
 
 // fast:: and precise:: are the same functions here.
 #define TQ_USING(F) using metal::F;

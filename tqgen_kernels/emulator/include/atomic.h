@@ -91,8 +91,7 @@ template <typename T> struct __same { typedef T type; };
   TQ_ATOMIC_FETCH(AS, xor, old ^ x)                                                            \
   TQ_ATOMIC_FETCH(AS, min, x < old ? x : old)                                                  \
   TQ_ATOMIC_FETCH(AS, max, old < x ? x : old)
-TQ_ATOMICS(__global)
-TQ_ATOMICS(__local)
+TQ_EACH_WRITABLE_SPACE(TQ_ATOMICS)
 #undef TQ_ATOMICS
 #undef TQ_ATOMIC_FETCH
 

@@ -25,6 +25,8 @@ def test_one_file_a_device_and_problem(database: Database) -> None:
     assert database.load(KEY, PROBLEM) == record
     assert list(database.records("attend")) == [record]
     assert list(database.records("encode")) == []
+    with pytest.raises(ValueError, match="encode, dequantize"):
+        list(database.records("../atend"))
 
 
 def test_a_problem_is_found_in_its_bucket(database: Database) -> None:

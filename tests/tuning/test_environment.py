@@ -10,13 +10,15 @@ from tqgen_kernels.tuning.roofline import achieved_bandwidth, peak_bandwidth, re
 
 
 def test_this_machine_is_described() -> None:
-    here = detect("emulated", language="3.2")
+    here = detect("emulated")
     assert here.backend == "emulated"
     assert here.device_key.startswith("emulated-")
     assert here.mlx.count(".") >= 2
     assert here.python.startswith("3.")
     assert here.gpu_cores is None
     assert mismatches(here, here) == ()
+    assert detect("cuda").headers
+    assert not here.headers
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,7 @@ def test_this_machine_is_described() -> None:
         ("gpu_cores", 114, False),
         ("os", "another", False),
         ("language", "8.0", False),
+        ("headers", "0123", False),
         ("mlx", "0.33.0", False),
     ],
 )

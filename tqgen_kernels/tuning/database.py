@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tqgen_kernels.codegen.paths import GENERATED
-from tqgen_kernels.codegen.problem import Problem, format_problem
+from tqgen_kernels.codegen.problem import FAMILY_OF, Problem, format_problem
 from tqgen_kernels.tuning.buckets import bucketed
 from tqgen_kernels.tuning.environment import mismatches
 from tqgen_kernels.tuning.merge import comparable, merged
@@ -80,9 +80,16 @@ class Database:
         return Stored(path, record)
 
     def files(self, family: str = "") -> Iterator[Path]:
-        """Every file that may hold a record (of a family), device by device."""
+        """Every file that may hold a record (of a family), device by device.
+
+        Raises ValueError for a family that does not exist.
+        """
+        if family and family not in FAMILY_OF.values():
+            known = ", ".join(FAMILY_OF.values())
+            raise ValueError(f"kernel family {family!r} is unknown: use one of {known}.")
         if self.root.is_dir():
-            yield from sorted(self.root.glob(f"*/{family}*.json"))
+            prefix = f"{family}_" if family else ""
+            yield from sorted(p for p in self.root.glob("*/*.json") if p.name.startswith(prefix))
 
     def records(self, family: str = "") -> Iterator[Record]:
         """Every record that can be read."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import re
 import subprocess
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -17,7 +19,11 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Environment(Struct, frozen=True, forbid_unknown_fields=True):
-    """The fingerprint. `language` is the MSL version or the compute capability."""
+    """The fingerprint.
+
+    language: the compute capability, where there is one. headers: hash of what the backend puts
+    around the Metal text; the text itself is hashed in the record.
+    """
 
     backend: Text
     architecture: Text
@@ -26,6 +32,7 @@ class Environment(Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: Count | None = None
     os: Text = ""
     language: Text = ""
+    headers: Text = ""
     mlx: Text = ""
     python: Text = ""
     tqgen: Text = ""
@@ -51,7 +58,8 @@ class Mismatch:
 
 
 def mismatches(recorded: Environment, here: Environment) -> tuple[Mismatch, ...]:
-    """Hard: backend, architecture. Soft: MLX minor version, OS, language, device, core count."""
+    """Hard: backend, architecture. Soft: MLX minor version, OS, language, headers, device, core
+    count."""
     found = []
     for name, hard in (
         ("backend", True),
@@ -59,6 +67,7 @@ def mismatches(recorded: Environment, here: Environment) -> tuple[Mismatch, ...]
         ("device", False),
         ("gpu_cores", False),
         ("language", False),
+        ("headers", False),
         ("os", False),
     ):
         theirs, ours = getattr(recorded, name), getattr(here, name)
@@ -74,14 +83,15 @@ def _minor(release: str) -> tuple[str, ...]:
 
 
 @cache
-def detect(backend: str, *, language: str = "") -> Environment:
+def detect(backend: str) -> Environment:
     """The environment of `backend` on this machine, looked up once a process. Imports mlx.core.
 
     Device fields that MLX does not tell are left out rather than guessed.
     """
     import mlx.core as mx
 
-    info: dict[str, Any] = mx.device_info()
+    on_gpu = backend in ("metal", "cuda") and mx.is_available(mx.gpu)
+    info: dict[str, Any] = mx.device_info(mx.gpu if on_gpu else mx.cpu)
     memory = info.get("memory_size", info.get("total_memory"))
     return Environment(
         backend=backend,
@@ -90,16 +100,36 @@ def detect(backend: str, *, language: str = "") -> Environment:
         gpu_cores=_apple_gpu_cores() if backend == "metal" else None,
         memory_bytes=memory if isinstance(memory, int) and memory >= 0 else None,
         os=_os_name(),
-        language=language,
+        language=_compute_capability(info),
+        headers=_headers_hash(backend),
         mlx=version("mlx"),
         python=platform.python_version(),
         tqgen=version("tqgen-kernels"),
     )
 
 
+def _compute_capability(info: dict[str, Any]) -> str:
+    parts = [info.get(f"compute_capability_{part}") for part in ("major", "minor")]
+    return ".".join(str(part) for part in parts if part is not None)
+
+
+def _headers_hash(backend: str) -> str:
+    """Of the texts that give the Metal text its CUDA meaning; no other backend has such."""
+    if backend != "cuda":
+        return ""
+    folder = Path(__file__).parent.parent / "backends" / "include"
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.h")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
 def _os_name() -> str:
+    """macOS in full: its updates bring a Metal compiler. Elsewhere major and minor."""
     mac = platform.mac_ver()[0]
-    return f"macOS {mac}" if mac else f"{platform.system()} {platform.release()}"
+    if mac:
+        return f"macOS {mac}"
+    return f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
 
 
 def _apple_gpu_cores() -> int | None:

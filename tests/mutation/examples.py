@@ -15,7 +15,7 @@ def hard_examples(problem: Problem, example: Example) -> list[Example]:
     if isinstance(problem, EncodeProblem):
         return [_changed(example, x=_hard_vectors(example.inputs["x"], problem.dtype))]
     if isinstance(problem, AttendProblem):
-        return [_one_split(example)]
+        return [_one_split(example, 1), _one_split(example, 25)]
     if isinstance(problem, CombineProblem):
         statistics = example.inputs["statistics"].copy()
         statistics[:, -1, 0] += 300.0  # the exact window outweighs every split
@@ -43,10 +43,10 @@ def _hard_vectors(x: Any, dtype: str) -> Any:
     return x
 
 
-def _one_split(example: Example) -> Example:
-    """Every tile in one split, so that a SIMD group takes several, from the last to a full window.
+def _one_split(example: Example, length: int) -> Example:
+    """Every tile in one split, so that a SIMD group takes several; a full exact window.
 
-    Queries are long enough for a score to overflow unless the largest is subtracted first.
+    length: of the queries. At 25 a score overflows unless the largest is subtracted first.
     """
     tiles, exact = example.scalars["tiles"], example.scalars["exact"]
     params = example.inputs["params"].copy()
@@ -55,7 +55,7 @@ def _one_split(example: Example) -> Example:
         example,
         {"splits": 1},
         params=params,
-        queries=example.inputs["queries"] * 25,
+        queries=example.inputs["queries"] * length,
         exact_keys=np.ascontiguousarray(example.inputs["exact_keys"][:, :, :exact]),
         exact_values=np.ascontiguousarray(example.inputs["exact_values"][:, :, :exact]),
     )

@@ -92,5 +92,23 @@ SUBJECTS = (
         {"layout": "dim", "lookup": "select", "rows": 2, "simdgroups": 4, "groups": 128},
         (33, 330),
     ),
+    Subject(
+        "attend fragment",
+        AttendProblem(
+            64, 96, 4, 3, gqa=3, q_len=2, codebook="cubic", storage="fragment", kv_heads=2
+        ),
+        {"simdgroups": 4, "in_flight": 2, "groups": 128},
+        (33, 330),
+    ),
+    Subject(
+        "encode fragments",
+        EncodeProblem(64, 3, "value_fragment", "float16", codebook="uniform", kv_heads=1),
+        {"threads": "simd", "at_once": 2},
+    ),
+    Subject(
+        "dequantize fragments",
+        DequantizeProblem(64, 3, "key_fragment", "float32", codebook="cubic", kv_heads=1),
+        {"threads": "parallel", "at_once": 2},
+    ),
     Subject("combine", CombineProblem(80, "float32", heads=5), {}, (103, 330)),
 )

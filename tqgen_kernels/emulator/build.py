@@ -1,6 +1,7 @@
 """Compiles Metal text, and the runtime it needs, into shared libraries in the disk cache."""
 
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,8 +45,9 @@ def kernel_library(
     plain = compiler.kind == "gcc"
     flags = gcc_flags(checked) if plain else _flags(checked)
     text = _translation_unit(name, kernel, template_args, plain=plain)
-    key = disk.digest(compiler.identity, prelude_digest(), " ".join(flags), text)
-    return disk.stored(key, ".so", lambda out: _compile(compiler, name, text, flags, out))
+    runtime = runtime_library(compiler)
+    key = disk.digest(compiler.identity, prelude_digest(), runtime.name, " ".join(flags), text)
+    return disk.stored(key, ".so", lambda out: _compile(compiler, name, text, flags, runtime, out))
 
 
 def runtime_library(compiler: Compiler) -> Path:
@@ -76,7 +78,7 @@ def runtime_library(compiler: Compiler) -> Path:
         compile_or_raise(
             [*front, *flags, "-c", source, "-o", str(made)], "the emulator's runtime", out.parent
         )
-        _link(compiler, made, out)
+        _link(compiler, [made], out)
 
     return disk.stored(key, ".so", make, exclusive=True)
 
@@ -107,7 +109,9 @@ def _translation_unit(
     )  # fmt: skip
 
 
-def _compile(compiler: Compiler, name: str, text: str, flags: list[str], out: Path) -> None:
+def _compile(
+    compiler: Compiler, name: str, text: str, flags: list[str], runtime: Path, out: Path
+) -> None:
     source = out.with_suffix(".cl")
     source.write_text(text)
     made = out.with_suffix(".o")
@@ -115,7 +119,7 @@ def _compile(compiler: Compiler, name: str, text: str, flags: list[str], out: Pa
         include = ["-include", str(headers() / "plain" / "metal.h")]
         command = [compiler.path, *flags, *include, "-x", "c++", source.name, "-c"]
         compile_or_raise([*command, "-o", made.name], name, out.parent)
-        _link(compiler, made, out)
+        _link(compiler, [made, runtime], out)
         return
     try:
         _to_object(compiler, name, source, flags, made)
@@ -126,7 +130,7 @@ def _compile(compiler: Compiler, name: str, text: str, flags: list[str], out: Pa
             _to_object(compiler, name, source, [*flags, "-DTQ_LAX_THREAD=1"], made)
         except MetalCompileError:
             raise strict from None
-    _link(compiler, made, out)
+    _link(compiler, [made, runtime], out)
 
 
 def _to_object(compiler: Compiler, name: str, source: Path, flags: list[str], made: Path) -> None:
@@ -151,13 +155,16 @@ def _back_end(flags: list[str]) -> list[str]:
     return [*kept, *options, "-Wno-override-module"]
 
 
-def _link(compiler: Compiler, made: Path, out: Path) -> None:
-    # g++ finds its conversions of half in its own library.
-    library = [] if compiler.kind == "gcc" else ["-nostdlib"]
-    command = [compiler.path, "-shared", *library, "-o", str(out), str(made)]
-    if compiler.kind == "ziglang" and target().endswith("linux-gnu"):
-        command[1:1] = ["ld.lld", "--hash-style=gnu"]
-        command.remove("-nostdlib")
-    elif not target().endswith("linux-gnu"):
-        command = ["cc", "-shared", "-undefined", "dynamic_lookup", "-o", str(out), str(made)]
-    compile_or_raise(command, out.name, out.parent)
+def _link(compiler: Compiler, made: list[Path], out: Path) -> None:
+    """Kernels name the runtime they were linked with: two compilers' may be in one process."""
+    files = [str(path) for path in made]
+    if sys.platform == "darwin":
+        command = ["cc", "-shared", "-undefined", "dynamic_lookup", files[0]]
+    elif compiler.kind == "ziglang":
+        command = [compiler.path, "ld.lld", "-shared", "--hash-style=gnu", f"-soname={out.name}"]
+        command += files
+    else:
+        # g++ finds its conversions of half in its own library.
+        alone = [] if compiler.kind == "gcc" else ["-nostdlib"]
+        command = [compiler.path, "-shared", *alone, f"-Wl,-soname={out.name}", *files]
+    compile_or_raise([*command, "-o", str(out)], out.name, out.parent)

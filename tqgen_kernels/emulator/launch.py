@@ -109,7 +109,9 @@ def _runtime(compiler: Compiler) -> ctypes.CDLL:
             ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
         except OSError:
             continue  # part of libc
-    runtime = ctypes.CDLL(str(runtime_library(compiler)), mode=ctypes.RTLD_GLOBAL)
+    # Elsewhere a kernel names the runtime that it was linked with.
+    scope = ctypes.RTLD_GLOBAL if sys.platform == "darwin" else ctypes.RTLD_LOCAL
+    runtime = ctypes.CDLL(str(runtime_library(compiler)), mode=scope)
     runtime.tq_launch.argtypes = [ctypes.POINTER(_Launch)]
     runtime.tq_finding.restype = ctypes.POINTER(RawFinding)
     return runtime

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "portable"
 _GROUP = 32  # codes that fill a whole number of words at any bits
+_RUN = {1: 8, 2: 4, 3: 4, 4: 4, 5: 2, 6: 2, 7: 1, 8: 1}  # codes that are looked up together
 
 
 def is_available() -> bool:
@@ -52,12 +53,21 @@ def _base_transposed(m: int) -> mx.array:
 
 
 @lru_cache(maxsize=64)
-def _offsets(bits: int) -> tuple[mx.array, ...]:
-    """Where code j of a group of 32 lies: low word, shift, high word, its shift, both words."""
-    first = np.arange(_GROUP) * bits
+def _runs_of_centroids(dim: int, bits: int, codebook: str) -> mx.array:
+    """The centroids (2^(run * bits), run) of every run of codes."""
+    run = _RUN[bits]
+    codes = np.arange(1 << (run * bits))[:, None] >> (np.arange(run) * bits) & ((1 << bits) - 1)
+    return _constant(codebooks.codebook(dim, bits, codebook).astype(np.float32)[codes])
+
+
+@lru_cache(maxsize=64)
+def _offsets(bits: int, run: int) -> tuple[mx.array, ...]:
+    """Where each run of codes of a group of 32 lies: low word, shift, high word, its shift, and a
+    mask that is zero where the run does not reach into the high word."""
+    first = np.arange(0, _GROUP, run) * bits
     low, shift = first // 32, first % 32
     high = np.minimum(low + 1, bits - 1)
-    crosses = shift + bits > 32
+    crosses = shift + run * bits > 32
     back = np.where(crosses, 32 - shift, 0)
     keep = np.where(crosses, 0xFFFFFFFF, 0)
     ints = tuple(_constant(a.astype(np.int32)) for a in (low, high))
@@ -120,16 +130,27 @@ def pack(codes: mx.array, bits: int) -> mx.array:
 
 def unpack(words: mx.array, n: int, bits: int) -> mx.array:
     """The inverse of `pack`: n codes (..., n), uint32."""
+    return _unpack_runs(words, bits, 1)[..., :n]
+
+
+def _unpack_runs(words: mx.array, bits: int, run: int) -> mx.array:
+    """Runs of codes (..., codes / run), uint32, each with its first code lowest."""
     *lead, width = words.shape
-    low, high, shift, back, keep = _offsets(bits)
+    low, high, shift, back, keep = _offsets(bits, run)
     if width % bits:
         words = mx.pad(words, [(0, 0)] * len(lead) + [(0, -width % bits)])
     groups = words.reshape(*lead, -1, bits)
-    codes = mx.take(groups, low, axis=-1) >> shift
-    if 32 % bits:
-        codes = codes | ((mx.take(groups, high, axis=-1) << back) & keep)
-    codes = codes & ((1 << bits) - 1)
-    return codes.reshape(*lead, -1)[..., :n]
+    runs = mx.take(groups, low, axis=-1) >> shift
+    if 32 % (run * bits):
+        runs = runs | ((mx.take(groups, high, axis=-1) << back) & keep)
+    return (runs & ((1 << (run * bits)) - 1)).reshape(*lead, -1)
+
+
+def _unpack_centroids(words: mx.array, n: int, dim: int, bits: int, codebook: str) -> mx.array:
+    """The centroids (..., n) of packed codes: a run of codes a look-up is several times faster."""
+    runs = _unpack_runs(words, bits, _RUN[bits])
+    found = _runs_of_centroids(dim, bits, codebook)[runs]
+    return found.reshape(*words.shape[:-1], -1)[..., :n]
 
 
 def encode(
@@ -187,19 +208,24 @@ def _swap(x: mx.array) -> mx.array:
     return x.swapaxes(-1, -2)
 
 
-def _decode(
-    words: mx.array,
-    scales: mx.array,
-    tiles: int,
-    head_dim: int,
-    bits: int,
-    layout: str,
-    codebook: str,
+def _centroids_of_tiles(
+    words: mx.array, tiles: int, head_dim: int, bits: int, layout: str, codebook: str
 ) -> mx.array:
-    """The vectors in the rotated basis, float32."""
-    codes = unpack_tiles(words[:, :, :tiles], head_dim, bits, layout)
-    scales = scales[:, :, :tiles].reshape(*codes.shape[:-1], 1)
-    return centroids(head_dim, bits, codebook)[codes] * scales.astype(mx.float32)
+    """The vectors (B, H, 32 tiles, head_dim) before they are scaled, float32."""
+    batch, heads = words.shape[:2]
+    words = words[:, :, :tiles]
+    if layout.endswith("_fragment"):
+        return centroids(head_dim, bits, codebook)[unpack_tiles(words, head_dim, bits, layout)]
+    if layout == "key":
+        found = _unpack_centroids(_swap(words), head_dim, head_dim, bits, codebook)
+    else:
+        found = _swap(_unpack_centroids(_swap(words), TILE, head_dim, bits, codebook))
+    return found.reshape(batch, heads, tiles * TILE, head_dim)
+
+
+def _scales_of_tiles(scales: mx.array, tiles: int) -> mx.array:
+    """(B, H, 1, 32 tiles), float32."""
+    return scales[:, :, :tiles].flatten(2, 3)[:, :, None].astype(mx.float32)
 
 
 def dequantize(
@@ -216,7 +242,8 @@ def dequantize(
     codebook: str = "lloyd-max",
 ) -> mx.array:
     """Vectors of the first tiles; `operations.dequantize` says more."""
-    y = _decode(words, scales, tiles, head_dim, bits, layout, codebook)
+    y = _centroids_of_tiles(words, tiles, head_dim, bits, layout, codebook)
+    y = y * _swap(_scales_of_tiles(scales, tiles))
     return (y if rotated else unrotate(y, seed)).astype(dtype)
 
 
@@ -237,30 +264,19 @@ def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     scores = scores.reshape(batch, kv_heads, -1, exact)
     if tiles:
         rotated = rotate(grouped, store.key_seed) * float(key_dim**-0.5)
-        keys = _decode(
-            store.key_words,
-            store.key_scales,
-            tiles,
-            key_dim,
-            store.key_bits,
-            key_layout,
-            store.codebook,
+        keys = _centroids_of_tiles(
+            store.key_words, tiles, key_dim, store.key_bits, key_layout, store.codebook
         )
-        packed = rotated @ _swap(keys)
+        packed = (rotated @ _swap(keys)) * _scales_of_tiles(store.key_scales, tiles)
         scores = mx.concatenate([packed, scores], axis=-1)
 
     weights = mx.softmax(scores, axis=-1, precise=True)
     split = tiles * TILE
     out = weights[..., split:] @ store.exact_values[:, :, :exact].astype(mx.float32)
     if tiles:
-        values = _decode(
-            store.value_words,
-            store.value_scales,
-            tiles,
-            value_dim,
-            store.value_bits,
-            value_layout,
-            store.codebook,
+        values = _centroids_of_tiles(
+            store.value_words, tiles, value_dim, store.value_bits, value_layout, store.codebook
         )
-        out = out + unrotate(weights[..., :split] @ values, store.value_seed)
+        scaled = weights[..., :split] * _scales_of_tiles(store.value_scales, tiles)
+        out = out + unrotate(scaled @ values, store.value_seed)
     return out.reshape(batch, heads, length, value_dim).astype(q.dtype)

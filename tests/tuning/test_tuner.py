@@ -153,6 +153,20 @@ def test_a_candidate_that_fails_in_the_final_is_out() -> None:
     assert unsound(record) is None
 
 
+@pytest.mark.parametrize("fails_at", [1, 80])
+def test_an_error_of_the_device_is_one_candidate_out(fails_at: int, database: Database) -> None:
+    def seconds(c: Config, call: int) -> float:
+        if c == config(3) and call >= fails_at:
+            raise RuntimeError("device lost its mind \udcff")
+        return 5e-4 if c == config(3) else 1e-3
+
+    record = run(FakeRunner(seconds), database=database)
+    result = record.result(config(3))
+    assert result is not None
+    assert (result.outcome, result.detail) == ("launch", "device lost its mind ?")
+    assert database.load(ENVIRONMENT.device_key, PROBLEM) == record
+
+
 def test_nothing_works() -> None:
     errors = {c: InvalidVariant("compile", "no") for c in task().order}
     record = run(FakeRunner(steady({}), errors=errors))

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from tqgen_kernels.tuning.database import Database
+from tqgen_kernels.tuning.database import Database, user_database
 from tqgen_kernels.tuning.records import (
     SCHEMA,
     Damaged,
@@ -60,17 +60,19 @@ def export_tuned(records: Iterable[Record], path: Path) -> int:
 
 def import_tuned(
     path: Path,
-    database: Database,
+    database: Database | None = None,
     *,
     validate: Validate = validate_text,
     replace_own: bool = False,
 ) -> list[Imported]:
-    """Takes every record of `path` that is sound and whose winner renders to the measured text.
+    """Takes every record of `path` that is sound and whose winner renders to the measured text,
+    into the user's database unless another one is given.
 
     They are marked as imported: the winner is compared with the reference on this device before
     its first use. A record that was measured here stays, unless `replace_own`. Raises ValueError
     for a file that is no export, OSError for one that cannot be read.
     """
+    database = user_database() if database is None else database
     return [_take(raw, database, validate, replace_own) for raw in _raw_records(Path(path))]
 
 

@@ -64,6 +64,8 @@ def there_and_back(runs: Mapping[Key, tuple[Launch, int]]) -> dict[Key, tuple[fl
             samples[key].append(checked(launch, launches))
         except InvalidVariant as error:
             raise Failed(key, error) from error
+        except RuntimeError as error:
+            raise Failed(key, InvalidVariant("launch", str(error))) from error
     return {key: (first, second) for key, (first, second) in samples.items()}
 
 

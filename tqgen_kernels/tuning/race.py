@@ -58,9 +58,11 @@ class Race:
         return self.medians.get(config)
 
     def final(self, rounds: int) -> None:
-        """Phase 2: the finalists interleaved. A round counts only when it is whole."""
+        """Phase 2: the finalists interleaved. A round counts only when it is whole, and rounds of
+        an earlier run only when nobody new is among the finalists."""
         finalists = self.finalists()
-        self._demote(set(self.results) - set(finalists))
+        whole = bool(finalists) and self._rounds(finalists) >= rounds
+        self._demote(set(self.results) - set(finalists if whole else ()))
         while finalists and self._rounds(finalists) < rounds:
             self.budget.check()
             runs = {}
@@ -114,7 +116,7 @@ class Race:
         return min(len(self.results[c].final_samples) // 2 for c in finalists)
 
     def _demote(self, configs: set[Config]) -> None:
-        """What is no finalist any more keeps its samples, as those of phase 1."""
+        """Their samples stay, as those of phase 1."""
         for config in configs:
             result = self.results[config]
             if result.final_samples:
@@ -126,6 +128,8 @@ class Race:
             self._sample(config, self._prepare(config), samples)
         except InvalidVariant as error:
             self._invalidate(config, error)
+        except RuntimeError as error:  # whatever a compiler or a device says
+            self._invalidate(config, InvalidVariant("launch", str(error)))
 
     def _invalidate(self, config: Config, error: InvalidVariant) -> None:
         self._prepared.pop(config, None)
@@ -148,7 +152,7 @@ class Race:
             source_sha256=prepared.source_sha256,
             error=found.error,
             tolerance=found.tolerance,
-            measure=found.measure[:4096],
+            measure=_storable(found.measure),
             bytes_moved=prepared.bytes_moved,
         )
         known = self.results.get(config)
@@ -196,5 +200,10 @@ def invalid(config: Config, index: int, kind: str, detail: str) -> Result:
         config=dict(config.values),
         index=index,
         outcome=kind,  # type: ignore[arg-type]
-        detail=detail[:4096],
+        detail=_storable(detail),
     )
+
+
+def _storable(text: str) -> str:
+    """Not too long, and without what UTF-8 cannot say: a compiler may have said anything."""
+    return text.encode(errors="replace").decode()[:4096]

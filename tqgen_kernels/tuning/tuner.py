@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,24 +90,19 @@ def tune(
     """
     strategy = strategy or Guided()
     budget = budget or Budget()
-    problem = bucketed(task.problem)
-    task = Task(problem, task.space, task.default, task.template_sha256, task.roads, task.rank)
+    task = dataclasses.replace(task, problem=bucketed(task.problem))
     stored = None
     if database is not None and not again:
-        stored = database.load(environment.device_key, problem)
+        stored = database.load(environment.device_key, task.problem)
     if stored is not None and _finished(stored, task, environment, policy, strategy):
         return stored
 
-    order = {config: index for index, config in enumerate(task.order)}
     saved_at = clock()
     anew = again
 
-    def record(stopped: Stopped) -> Record:
-        return _record(task, environment, policy, strategy, race, stopped)
-
     def keep(stopped: Stopped) -> Record:
         nonlocal saved_at, anew
-        found = record(stopped)
+        found = _record(task, environment, policy, strategy, race, stopped)
         if database is not None:
             found = database.save(found, anew=anew)
             saved_at, anew = clock(), False
@@ -118,8 +114,8 @@ def tune(
             keep("running")
 
     race = Race(
-        problem=problem,
-        order=order,
+        problem=task.problem,
+        order={config: index for index, config in enumerate(task.order)},
         runner=runner,
         policy=policy,
         peak=peak_bandwidth(environment),

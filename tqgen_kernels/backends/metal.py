@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
@@ -21,7 +21,7 @@ def is_available() -> bool:
 
 def build(variant: Variant) -> Launcher:
     """A launcher of the variant. MLX compiles at the first launch, once a process and source."""
-    kernel = mx.fast.metal_kernel(
+    kernel: Any = mx.fast.metal_kernel(
         name=variant.name,
         input_names=list(variant.input_names),
         output_names=list(variant.output_names),

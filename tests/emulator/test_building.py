@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tqgen_kernels.emulator import MetalCompileError, cache, compiler
+from tqgen_kernels.emulator import MetalCompileError, build, cache, compiler
+from tqgen_kernels.emulator.prelude import precompiled_prelude
 from tqgen_kernels.emulator.rewrite import rewrite, threadgroup_variables
 from tqgen_kernels.emulator.tokens import tokenize
 
@@ -80,6 +81,21 @@ def test_an_explicit_compiler_comes_first(tmp_path: Path) -> None:
     with pytest.raises(MetalCompileError, match="clang-14"):
         compiler.find_compiler(str(old))
     assert compiler.find_compiler(str(new)).kind == "clang"
+
+
+@pytest.mark.parametrize("target", ["aarch64-linux-gnu", "arm64-apple-macos13"])
+def test_the_front_end_compiles_for_arm(target: str, tmp_path: Path) -> None:
+    found = compiler.find_compiler()
+    if found.kind == "gcc":
+        pytest.skip("g++ compiles for this machine only")
+    flags = [flag for flag in build.front_end_flags() if not flag.startswith("-march")]
+    flags[flags.index("-target") + 1] = target
+    prelude = precompiled_prelude(found, tuple(flags))
+    text = "float4 f(half4 x, device float* p) { return float4(exp(x)) * simd_sum(p[0]); }"
+    (tmp_path / "f.cl").write_text(rewrite(text))
+    command = [*found.clang, *flags, "-include-pch", str(prelude), "-c", "f.cl", "-o", "f.o"]
+    compiler.compile_or_raise(command, "f", tmp_path)
+    assert (tmp_path / "f.o").stat().st_size > 0
 
 
 def test_tokens_join_to_the_text() -> None:

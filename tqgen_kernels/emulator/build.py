@@ -20,7 +20,7 @@ _HERE = Path(__file__).parent
 
 _LANGUAGE = [
     "-x", "cl", "-cl-std=clc++2021", "-cl-no-stdinc", "-cl-single-precision-constant",
-    "-Xclang", "-cl-ext=+cl_khr_fp16", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
+    "-Xclang", "-cl-ext=+all", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
     "-fvisibility=hidden", "-Wno-unused-value", "-fno-caret-diagnostics", "-DMLX_METAL_JIT",
     "-gline-tables-only", "-ferror-limit=20", "-fno-finite-loops",
     "-fno-delete-null-pointer-checks",

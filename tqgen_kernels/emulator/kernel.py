@@ -265,7 +265,7 @@ def _extent(view: NDArray[Any]) -> Memory:
 
 
 def _output(shape: Sequence[int], dtype: mx.Dtype) -> tuple[NDArray[Any], mx.Dtype]:
-    kind = "uint16" if dtype == mx.bfloat16 else {"bool": "bool"}.get(_name(dtype), _name(dtype))
+    kind = "uint16" if dtype == mx.bfloat16 else _name(dtype)
     return np.empty(tuple(shape), kind), dtype
 
 

@@ -60,5 +60,3 @@ EXPORT int tq_launch(Launch* what) {
 
 EXPORT unsigned tq_findings() { return n_findings; }
 EXPORT const Finding* tq_finding(unsigned i) { return &findings[i]; }
-EXPORT unsigned tq_variables() { return n_variables; }
-EXPORT const Variable* tq_variable(unsigned i) { return &variables[i]; }

@@ -9,10 +9,11 @@ char* region;
 const uint64_t region_bytes = (uint64_t)max_slots << slot_shift;
 Slot slots[max_slots];
 void* buffer_pointers[max_slots];
-uint32_t n_variables;
-Variable variables[64];
 
 namespace {
+Variable variables[64];
+uint32_t n_variables;
+
 struct Pages {
   char* begin;
   uint64_t bytes;
@@ -80,8 +81,6 @@ void collect_results() {
 }
 
 // Variables keep their places from one threadgroup to the next.
-void reset_threadgroup_variables() {}
-
 EXPORT void* tq_threadgroup_variable(unsigned declaration, unsigned long bytes,
                                      unsigned long element, unsigned long align, unsigned line) {
   for (uint32_t i = 0; i < n_variables; ++i)

@@ -112,7 +112,6 @@ extern void* buffer_pointers[max_slots];
 bool reserve_memory();
 bool place_buffers();
 void collect_results();
-void reset_threadgroup_variables();
 struct Variable {
   char* start;
   uint64_t bytes;
@@ -121,8 +120,6 @@ struct Variable {
 const Variable* variable_at(uint64_t offset);
 // Says in a finding which element of what lies `offset` bytes into a slot.
 void locate(Finding* f, uint32_t slot, int64_t offset);
-extern uint32_t n_variables;
-extern Variable variables[64];
 
 // ---- order of accesses (shadow memory) ----------------------------------------------------------
 void shadow_begin_launch();

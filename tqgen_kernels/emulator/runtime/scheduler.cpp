@@ -309,7 +309,6 @@ void run_groups() {
     tq_current_group.size = {size[0], size[1], size[2]};
     tq_current_group.threads = size[0] * size[1] * size[2];
     if (launch.checked) shadow_begin_group();
-    reset_threadgroup_variables();
     running = true;
     if (whole_group) {
       tq_thread = 0;

@@ -24,6 +24,7 @@ enum { device = 0, local = 1 };
 
 Cell* cells[max_slots];
 uint64_t reserved[max_slots];  // cells
+uint64_t written[max_slots];   // cells that this launch wrote
 uint32_t grain[max_slots];     // log2 of the bytes of a cell
 
 uint32_t time_now = 1;
@@ -194,6 +195,7 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
           }
         }
       }
+      written[slot] += wt < launch_start;
       c->write_time = time_now;
       c->writer = me | (atomic ? atomically : 0);
     }
@@ -219,6 +221,7 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
 uint32_t never_written(uint32_t slot, uint64_t* first) {
   uint32_t count = 0;
   uint64_t n = slots[slot].bytes >> grain[slot];
+  if (written[slot] == n) return 0;
   for (uint64_t i = 0; i < n; ++i)
     if (cells[slot][i].write_time < launch_start && !count++) *first = i << grain[slot];
   return count;
@@ -233,6 +236,7 @@ void shadow_begin_launch() {
   last_fence = group_fence = 0;
   pending.finding = nullptr;
   for (uint32_t i = 0; i < max_slots; ++i) {
+    written[i] = 0;
     uint32_t wanted = i == threadgroup_slot
                           ? launch.threadgroup_grain
                           : log2_of(slots[i].element, launch.device_grain);

@@ -22,7 +22,7 @@ from tqgen_kernels.backends.compiled import Compiled, example_arrays, to_numpy
 from tqgen_kernels.codegen.families.attend import expected_output
 from tqgen_kernels.codegen.families.scoring import VALUE_SEED
 from tqgen_kernels.codegen.family import Example
-from tqgen_kernels.codegen.problem import AttendProblem, CombineProblem
+from tqgen_kernels.codegen.problem import STORAGES, AttendProblem, CombineProblem, Storage
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.quant.rotation import signs
 
@@ -46,14 +46,15 @@ class Case:
         bits = f"K{self.key_bits}V{self.value_bits}"
         return f"{self.heads}/{self.kv_heads} x {self.tokens}, batch {self.batch}, {bits}"
 
-    @property
-    def problem(self) -> AttendProblem:
+    def problem(self, storage: Storage) -> AttendProblem:
         return AttendProblem(
             self.head_dim,
             self.head_dim,
             self.key_bits,
             self.value_bits,
             gqa=self.heads // self.kv_heads,
+            codebook="cubic",
+            storage=storage,
             kv_heads=self.kv_heads,
             batch=self.batch,
             context=self.tokens,
@@ -175,30 +176,33 @@ def fp16_contender(case: Case, backend: str) -> Contender:
 
 
 def measure(case: Case, backend: str, *, rounds: int, seconds: float) -> dict[str, Any]:
-    """One row. Raises RuntimeError where the step is wrong: nothing is timed then."""
-    step = build(case.problem, backend)
-    error = error_against_reference(step, 256 if backend == "emulated" else 1000)
-    packed, error_full_size = packed_contender(step, backend)
-    if not (error <= ALLOWED and error_full_size <= ALLOWED_FULL_SIZE):
-        raise RuntimeError(f"{case}: error {error:.2g}, {error_full_size:.2g} at full size.")
-    times = compare(
-        [fp16_contender(case, backend), packed], backend, rounds=rounds, seconds=seconds
-    )
-    fp16, ours = times["fp16"], times["packed"]
-    return {
-        "problem": str(case),
-        "fp16 us": fp16.median * 1e6,
-        "packed us": ours.median * 1e6,
-        "quartiles us": f"{ours.low * 1e6:.1f} to {ours.high * 1e6:.1f}",
-        "ratio": fp16.median / ours.median,
-        "packed GB/s": step.attend.family.bytes_moved(case.problem) / ours.median / 1e9,
-        "error": error,
-        "config": str(step.attend.variant.config),
-    }
+    """One row. Raises RuntimeError where a step is wrong: nothing is timed then."""
+    contenders = [fp16_contender(case, backend)]
+    row: dict[str, Any] = {"problem": str(case)}
+    configs = {}
+    for storage in STORAGES:
+        step = build(case.problem(storage), backend)
+        error = error_against_reference(step, 256 if backend == "emulated" else 1000)
+        packed, error_full_size = packed_contender(step, backend, storage)
+        if not (error <= ALLOWED and error_full_size <= ALLOWED_FULL_SIZE):
+            raise RuntimeError(f"{case}, {storage}: error {error:.2g}, {error_full_size:.2g}.")
+        contenders.append(packed)
+        configs[storage] = str(step.attend.variant.config)
+        row[f"{storage} error"] = error
+    times = compare(contenders, backend, rounds=rounds, seconds=seconds)
+    row["fp16 us"] = times["fp16"].median * 1e6
+    for storage in STORAGES:
+        ours = times[storage]
+        row[f"{storage} us"] = ours.median * 1e6
+        row[f"{storage} x"] = times["fp16"].median / ours.median
+        row[f"{storage} quartiles us"] = f"{ours.low * 1e6:.1f} to {ours.high * 1e6:.1f}"
+        row[f"{storage} config"] = configs[storage]
+    return row
 
 
 COLUMNS = (
-    "problem", "fp16 us", "packed us", "quartiles us", "ratio", "packed GB/s", "error", "config",
+    "problem", "fp16 us", "tiles us", "tiles x", "fragment us", "fragment x", "fragment quartiles us",
+    "fragment error",
 )  # fmt: skip
 
 

@@ -1,11 +1,16 @@
 // The 8x8 matrix unit by fragments: what one lane holds of an 8x8 matrix, two elements of a row.
-// A device whose lanes hold others, or with a wider unit, defines all five itself.
+// A device whose lanes hold others, or with a wider unit, defines all of this itself.
 #ifndef FRAGMENT_ROW
 #define FRAGMENT_ROW(lane) (((lane) >> 2 & 4) | ((lane) >> 1 & 3))
 // Elements 2 * pair and 2 * pair + 1 of the row.
 #define FRAGMENT_PAIR(lane) (((lane) >> 2 & 2) | ((lane)&1))
 // Steps 0, 1, 2: distances of an exclusive or that walks the lanes with the same columns.
 #define FRAGMENT_STEP(i) ((i) == 2 ? 16 : 2 << (i))
+
+// (x & mask) | bits: one operation on some devices.
+inline uint and_or(uint x, uint mask, uint bits) {
+  return (x & mask) | bits;
+}
 
 // What a right operand has to be turned into, once.
 inline half2 right_operand(half2 b) {

@@ -8,13 +8,14 @@ inline half2 fragment_level(Words unit, int pair) {
   constexpr int REACH = 9 / BITS;  // pairs of a word that one turn brings below bit 10
   constexpr uint FIELD = ((1u << BITS) - 1u) * 0x10001u;
   int place = 1;
-  uint codes = 0;
+  uint field = FIELD << 1;
+  uint word = 0;
   if (pair < EACH * BITS) {
     const int turn = pair % EACH / REACH * REACH * BITS;
-    const uint word = unit[pair / EACH];
+    word = unit[pair / EACH];
+    word = turn == 0 ? word : word >> turn | (SPARE == 0 ? word << (32 - turn) : 0u);
     place = 1 + pair % EACH * BITS - turn;
-    codes = turn == 0 ? word : word >> turn | (SPARE == 0 ? word << (32 - turn) : 0u);
-    codes &= FIELD << place;
+    field = FIELD << place;
   } else {  // its bits are in the words' spare ones
     const int first = (pair - EACH * BITS) * BITS;
 #pragma unroll
@@ -24,13 +25,14 @@ inline half2 fragment_level(Words unit, int pair) {
       const int at = 1 + begin - first;
       const int turn = 17 - SPARE + begin - k * SPARE - at;
       if (count > 0) {
-        const uint word = unit[k] >> turn | unit[k] << (32 - turn);
-        codes |= word & ((1u << count) - 1u) * 0x10001u << at;
+        const uint turned = unit[k] >> turn | unit[k] << (32 - turn);
+        word = and_or(turned, ((1u << count) - 1u) * 0x10001u << at, word);
       }
     }
   }
   // 2 c + 1 stands behind the leading one of a half of this exponent; less that one and 1, it is y.
   const uint exponent = uint(26 - place - BITS) << 10;
   const uint one = (exponent | 1u << (place + BITS - 1)) * 0x10001u;
-  return as_type<half2>(codes | (exponent | 1u << (place - 1)) * 0x10001u) - as_type<half2>(one);
+  const uint below = (exponent | 1u << (place - 1)) * 0x10001u;
+  return as_type<half2>(and_or(word, field, below)) - as_type<half2>(one);
 }

@@ -15,12 +15,13 @@ inline void hadamard_order(Vector x, int first, int stride, Rows rows) {
   }
 }
 
-// One butterfly: pair `pair` of those whose halves are `half_block` numbers long.
+// One butterfly: pair `pair` of those that are 2^stage numbers apart.
 template <typename Vector>
-inline void hadamard_pair(Vector x, int pair, int half_block) {
-  const int i = (pair / half_block) * 2 * half_block + pair % half_block;
+inline void hadamard_pair(Vector x, int pair, int stage) {
+  const int distance = 1 << stage;
+  const int i = ((pair >> stage) << (stage + 1)) + (pair & (distance - 1));
   const float a = x[i];
-  const float b = x[i + half_block];
+  const float b = x[i + distance];
   x[i] = a + b;
-  x[i + half_block] = a - b;
+  x[i + distance] = a - b;
 }

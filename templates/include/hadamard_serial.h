@@ -1,9 +1,9 @@
 // The Hadamard transform of order M * POWER, H_M kron H_POWER, of an array of the thread's own.
 template <int M, int POWER, typename Vector, typename Rows>
 inline void hadamard_serial(Vector x, Rows rows) {
-  for (int half_block = 1; half_block < POWER; half_block *= 2) {
+  for (int stage = 0; 1 << stage < POWER; ++stage) {
     for (int pair = 0; pair < M * POWER / 2; ++pair) {
-      hadamard_pair(x, pair, half_block);
+      hadamard_pair(x, pair, stage);
     }
   }
   if (M > 1) {

@@ -3,6 +3,7 @@
 template <int M, int POWER, typename Vector, typename Rows>
 inline void hadamard_simd(Vector x, Rows rows, uint lane) {
   constexpr int PER_POWER = POWER / 32;
+#pragma unroll
   for (ushort distance = 1; distance < 32; distance *= 2) {
     const bool upper = (lane & distance) != 0;
     for (int r = 0; r < M * PER_POWER; ++r) {
@@ -10,9 +11,9 @@ inline void hadamard_simd(Vector x, Rows rows, uint lane) {
       x[r] = upper ? other - x[r] : x[r] + other;
     }
   }
-  for (int half_block = 1; half_block < PER_POWER; half_block *= 2) {
+  for (int stage = 0; 1 << stage < PER_POWER; ++stage) {
     for (int pair = 0; pair < M * PER_POWER / 2; ++pair) {
-      hadamard_pair(x, pair, half_block);
+      hadamard_pair(x, pair, stage);
     }
   }
   if (M > 1) {

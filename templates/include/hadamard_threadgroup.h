@@ -3,9 +3,9 @@
 // there is one at the end.
 template <int M, int POWER, typename Vectors, typename Rows>
 inline void hadamard_threadgroup(Vectors x, int count, Rows rows, uint thread_id, uint threads) {
-  for (int half_block = 1; half_block < POWER; half_block *= 2) {
+  for (int stage = 0; 1 << stage < POWER; ++stage) {
     for (int pair = thread_id; pair < count * M * POWER / 2; pair += threads) {
-      hadamard_pair(x, pair, half_block);
+      hadamard_pair(x, pair, stage);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }

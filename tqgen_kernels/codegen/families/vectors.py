@@ -23,7 +23,7 @@ THREADS = Tunable(
     ("simd", "parallel", "serial"),
     "who owns a vector: a SIMD group, a thread a coordinate, or one thread",
 )
-AT_ONCE = Tunable("at_once", (4, 1, 2, 8), "vectors that a threadgroup works on at a time")
+AT_ONCE = Tunable("at_once", (4, 1, 2, 8, 16), "vectors that a threadgroup works on at a time")
 
 RESTRICTIONS = (
     Restriction(

@@ -33,11 +33,18 @@ def entry_points(kernel: GeneratedKernel, template_arguments: str) -> str:
     """`tq_entry` for the thread `tq_thread`, `tq_range` for a whole threadgroup without waits."""
     arguments = ",\n    ".join(_argument(p) for p in kernel.parameters)
     return f"""
+#if defined(TQ_CHECKED) && defined(__clang__)
+// Only the kernel reports its accesses, not what surrounds it.
+#define TQ_ENTRY extern "C" __attribute__((visibility("default"), no_sanitize("thread")))
+#define TQ_CALL [[clang::noinline]]
+#else
 #define TQ_ENTRY extern "C" __attribute__((visibility("default")))
+#define TQ_CALL
+#endif
 TQ_FN uint3 __tq_uint3(tq_uint3 v) {{ return uint3{{v.x, v.y, v.z}}; }}
 inline __attribute__((always_inline)) void __tq_call(
     void* const* b, const __generic tq_group& g, uint3 p, uint i) {{
-  {kernel.kernel_name}{template_arguments}(
+  TQ_CALL {kernel.kernel_name}{template_arguments}(
     {arguments});
 }}
 TQ_ENTRY void tq_entry(void* const* b) {{

@@ -54,7 +54,7 @@ def export_tuned(records: Iterable[Record], path: Path) -> int:
     """Writes `records` to one JSON file, atomically. Returns how many. Raises OSError."""
     raw = [msgspec.Raw(encode(record)) for record in records]
     data = msgspec.json.encode(_Export(EXPORT_SCHEMA, raw))
-    write_atomically(Path(path).absolute(), msgspec.json.format(data, indent=1) + b"\n")
+    write_atomically(Path(path).absolute(), data + b"\n")
     return len(raw)
 
 

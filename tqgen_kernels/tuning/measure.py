@@ -23,11 +23,12 @@ class Failed(Exception):
 
 
 def checked(launch: Launch, launches: int) -> float:
-    """Seconds per launch of one sample. Raises InvalidVariant for a time that cannot be one."""
+    """Seconds per launch of one sample, to 6 digits. Raises InvalidVariant for a time that cannot
+    be one."""
     seconds = launch(launches)
     if not math.isfinite(seconds) or seconds <= 0:
         raise InvalidVariant("launch", f"{launches} launches took {seconds} seconds")
-    return seconds / launches
+    return float(f"{seconds / launches:.6g}")
 
 
 def launches_for(seconds: float, policy: Policy) -> int:

@@ -185,7 +185,7 @@ class Race:
         seconds = median(result.timed)
         speed = achieved_bandwidth(result.bytes_moved, seconds) if result.bytes_moved else None
         share = speed / self.peak if speed is not None and self.peak else None
-        self._note(config, replace(result, bandwidth=speed, roofline=share))
+        self._note(config, replace(result, bandwidth=_digits(speed), roofline=_digits(share)))
 
     def _note(self, config: Config, result: Result) -> None:
         self.results[config] = result
@@ -202,6 +202,10 @@ def invalid(config: Config, index: int, kind: str, detail: str) -> Result:
         outcome=kind,  # type: ignore[arg-type]
         detail=_storable(detail),
     )
+
+
+def _digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _storable(text: str) -> str:

@@ -40,7 +40,7 @@ class OtherSchema(ValueError):
     """A record of another major version of the format."""
 
 
-class Result(Struct, frozen=True, forbid_unknown_fields=True):
+class Result(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One candidate. Samples are seconds per launch.
 
     index: its place in declared order; ties go to the lower one.
@@ -129,8 +129,12 @@ def seal(record: Record) -> Record:
 
 
 def encode(record: Record) -> bytes:
-    """JSON, one value a line, sealed."""
-    return msgspec.json.format(msgspec.json.encode(seal(record)), indent=1) + b"\n"
+    """JSON, one candidate a line, sealed."""
+    sealed = seal(record)
+    frame = msgspec.json.encode(msgspec.structs.replace(sealed, results=()))
+    lines = b",\n".join(map(msgspec.json.encode, sealed.results))
+    # A quotation mark inside a string is escaped: this occurs once.
+    return frame.replace(b'"results":[]', b'"results":[\n' + lines + b"\n]", 1) + b"\n"
 
 
 class _Head(Struct):

@@ -36,6 +36,7 @@ _RULES = (
         "function-pointer",
         re.compile(r"pointers? to functions? (are|is) not allowed|taking address of function"),
     ),
+    ("program-scope", re.compile(r"variable in constant address space must be initialized")),
     ("bfloat-conversion", re.compile(r"from '(__private )?(half|float)' to '(__private )?bfloat'")),
     ("vector-constructor", re.compile(r"^the arguments of a vector const|^a vector is made from")),
     ("vector-conversion", re.compile(r"\(vector of|ext_vector_type|vector operands|vector type")),

@@ -35,10 +35,14 @@ def check(text: str, *, msl: tuple[int, int] = NEWEST_COMMON) -> list[Diagnostic
             "Install it with\n    pip install 'tqgen-kernels[emulator]'"
         )
     parsed = parse(text, compiler)
+    tree = check_tree(parsed.tree, text)
+    if any(d.rule == "compile" for d in parsed.diagnostics):
+        # Calls of which clang does not know the types may seem to lead anywhere.
+        tree = [d for d in tree if d.rule != "recursion"]
     by_line: dict[tuple[int, str], Diagnostic] = {}
     for diagnostic in (
         *check_tokens(text, msl),
-        *check_tree(parsed.tree, text),
+        *tree,
         *parsed.diagnostics,
     ):
         by_line.setdefault((diagnostic.line, diagnostic.rule), diagnostic)

@@ -116,6 +116,9 @@ def _words(tokens: list[Placed], msl: tuple[int, int]) -> Iterator[Diagnostic]:
             what = "".join(t.text for t in tokens[i : i + 3])
             message = f"{what}: Metal has no C++ standard library; most of it is in metal::"
             yield _error(token, "standard-library", message)
+        elif token.text == "function_constant" and before == "[":
+            message = "mx.fast.metal_kernel cannot set function constants: use a template parameter"
+            yield _error(token, "program-scope", message)
         elif (
             token.text in ("atomic", "_atomic")
             and after == "<"
@@ -125,7 +128,9 @@ def _words(tokens: list[Placed], msl: tuple[int, int]) -> Iterator[Diagnostic]:
                 f"Metal has no atomic<{tokens[i + 2].text}>: only int, uint, ulong, bool, float"
             )
             yield _error(token, "atomic-type", message)
-        elif _SINCE.get(token.text, (1, 0)) > msl and not _declares(before, after):
+        elif _SINCE.get(token.text, (1, 0)) > msl and not (
+            _declares(before, after) or (before == "::" and tokens[i - 2].text != "metal")
+        ):
             yield _too_new(token.line, token.column, token.text, _SINCE[token.text])
 
 

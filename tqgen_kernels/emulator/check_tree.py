@@ -98,6 +98,8 @@ def _spaces(
         return
     if not _POINTEE.search(written) or re.search(r"\bauto\b", source):
         return
+    if re.search(r"\*\s*__generic\s*&", written):
+        return  # a reference to a pointer, `device T*& p`, is to the thread's own
     what = "reference" if "&" in _POINTEE.search(written).group() else "pointer"  # type: ignore[union-attr]
     name = node.get("name")
     subject = f"'{name}'" if name else "this cast"
@@ -140,7 +142,10 @@ def _shift(node: dict[str, Any], kind: str, line: int, column: int) -> Iterator[
     count = node.get("inner", [{}, {}])[1]
     while count.get("kind") in ("ImplicitCastExpr", "ParenExpr", "ConstantExpr"):
         count = count.get("inner", [{}])[0]
-    width = 64 if "long" in _type(node) else 32
+    of = re.fullmatch(r"(?:unsigned )?(int|long)", _type(node).split("__private ")[-1])
+    if of is None:
+        return  # depends on a template
+    width = 64 if of[1] == "long" else 32
     if count.get("kind") == "IntegerLiteral" and int(count["value"]) >= width:
         message = f"shift by {count['value']} of a {width}-bit integer"
         yield Diagnostic(line, column, "error", "shift", message)

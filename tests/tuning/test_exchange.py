@@ -11,7 +11,7 @@ from tests.tuning.fake import ENVIRONMENT, PROBLEM, accept, tuned
 from tqgen_kernels.tuning.database import Database
 from tqgen_kernels.tuning.exchange import export_tuned, import_tuned
 from tqgen_kernels.tuning.prune import prunable
-from tqgen_kernels.tuning.records import encode, seal
+from tqgen_kernels.tuning.records import encode
 from tqgen_kernels.tuning.select import select
 
 KEY = ENVIRONMENT.device_key
@@ -67,9 +67,9 @@ def test_tuning_here_replaces_an_imported_record(away: Database, tmp_path: Path)
 
 
 def test_one_bad_record_does_not_spoil_the_others(away: Database, tmp_path: Path) -> None:
-    good = json.loads(encode(tuned()))
-    bad = {**good, "noise": 0.7}
-    wrong = json.loads(encode(seal(replace(tuned(), selected={"lanes": 1}))))
+    good = msgspec.Raw(encode(tuned()))
+    bad = {**json.loads(bytes(good)), "noise": 0.7}
+    wrong = msgspec.Raw(encode(replace(tuned(), selected={"lanes": 1})))
     file = tmp_path / "tuned.json"
     file.write_bytes(
         msgspec.json.encode({"schema": "tqgen-tuning-export/1", "records": [bad, 7, wrong, good]})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import msgspec
@@ -31,9 +32,21 @@ def test_a_record_reads_back_as_it_was_written(record: Record) -> None:
     assert record.parsed_problem == PROBLEM
 
 
-def test_layout_of_the_file_does_not_matter(record: Record) -> None:
-    compact = json.dumps(json.loads(encode(record))).encode()
-    assert decode(compact) == record
+def test_a_file_that_was_laid_out_anew_counts_as_edited(record: Record) -> None:
+    with pytest.raises(Damaged, match="edited"):
+        decode(json.dumps(json.loads(encode(record))).encode())
+    assert decode(encode(record).rstrip()) == record
+
+
+def test_a_file_of_a_version_with_fewer_fields_is_read(record: Record) -> None:
+    """As if `strategy` and `noise` had been added since."""
+    tree = {**json.loads(encode(record)), "content_sha256": ""}
+    del tree["strategy"], tree["noise"]
+    bare = msgspec.json.encode(tree)
+    digest = hashlib.sha256(bare).hexdigest().encode()
+    older = decode(bare.replace(b'"content_sha256":""', b'"content_sha256":"' + digest + b'"'))
+    assert (older.strategy, older.noise) == ("guided", 0.0)
+    assert older.results == record.results
 
 
 def test_the_file_says_all_that_was_asked_for(record: Record) -> None:

@@ -1,0 +1,1 @@
+"""From a problem and a config to Metal text: families, search spaces, rendering. No MLX."""

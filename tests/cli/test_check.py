@@ -6,8 +6,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.emulator.test_check import PROGRAM, TWO_KERNELS
+from tqgen_kernels.cli.emit import metal_text
 from tqgen_kernels.cli.main import app
-from tqgen_kernels.codegen.paths import GENERATED
+from tqgen_kernels.codegen.families import FAMILIES
+from tqgen_kernels.codegen.problem import CombineProblem
+from tqgen_kernels.codegen.render import render
 
 
 def check(*arguments: str | Path) -> Result:
@@ -62,7 +65,8 @@ def test_a_program(tmp_path: Path) -> None:
 
 
 def test_our_own_files_are_compared_with_the_reference(tmp_path: Path) -> None:
-    text = next(GENERATED.glob("tqgen_combine_*.metal")).read_text()
+    problem = CombineProblem(80)
+    text, _ = metal_text(render(problem, FAMILIES["combine"].default(problem)))
     result = check(write(tmp_path, "own.metal", text))
     assert result.exit_code == 0, result.output
     assert "against the reference" in result.output
@@ -71,6 +75,26 @@ def test_our_own_files_are_compared_with_the_reference(tmp_path: Path) -> None:
     result = check(write(tmp_path, "wrong.metal", wrong))
     assert result.exit_code == 1
     assert "[wrong-result]" in result.output
+
+
+BODY = """uint i = thread_position_in_grid.x;
+if (i < n) {
+  out[i] = T(x[i]) * 2;
+}
+"""
+
+
+def test_a_body_whose_buffers_are_named(tmp_path: Path) -> None:
+    named = ["--input", "x=float16", "--scalar", "n=uint32", "--output", "out=T"]
+    named += ["--template", "T=bfloat16"]
+    result = check(write(tmp_path, "body.metal", BODY), *named)
+    assert result.exit_code == 0, result.output
+    assert "ran body: T=bfloat16, x[1024], out[1024], grid 1027x1x1" in result.output
+    result = check(write(tmp_path, "bad.metal", BODY.replace("2;", "y;")), *named, "--static")
+    assert "bad.metal:3:22: error: use of undeclared identifier 'y'" in result.output
+    result = check(write(tmp_path, "racing.metal", BODY.replace("out[i]", "out[i / 2]")), *named)
+    assert "racing.metal:3:1: error: " in result.output
+    assert check(tmp_path / "body.metal", "--input", "x=float32").exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -98,4 +122,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     result = check(binary)
     assert result.exit_code == 2
     assert "is not text" in result.output
-    assert check(write(tmp_path, "body.metal", "out[0] = 1;"), "--static").exit_code == 1
+    result = check(write(tmp_path, "body.metal", "out[0] = 1;"), "--static")
+    assert result.exit_code == 1
+    assert "body.metal:1:1: error: no kernel: " in result.output

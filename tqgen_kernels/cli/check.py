@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-    from tqgen_kernels.emulator.check_kernels import KernelText
+    from tqgen_kernels.emulator.check_kernels import Buffer, KernelText
     from tqgen_kernels.emulator.check_python import KernelUse
     from tqgen_kernels.emulator.check_run import Given
 
@@ -26,8 +26,9 @@ def check(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="A .metal file with one or more kernel functions, or a Python program "
-            "whose mx.fast.metal_kernel calls are checked as it runs.",
+            help="A .metal file with one or more kernel functions, a body with its buffers named "
+            "by options, or a Python program whose mx.fast.metal_kernel calls are checked as it "
+            "runs.",
             exists=True,
             dir_okay=False,
         ),
@@ -38,6 +39,16 @@ def check(
     msl: Annotated[
         str, typer.Option("--msl", help="Metal version to check for: 3.1 (macOS 14), 3.2 or 4.0.")
     ] = "3.1",
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="x=float32: an input array of a file that is only a body."),
+    ] = None,
+    scalar: Annotated[
+        list[str] | None, typer.Option("--scalar", help="n=int32: a scalar input of a body.")
+    ] = None,
+    output: Annotated[
+        list[str] | None, typer.Option("--output", help="out=float32: an output of a body.")
+    ] = None,
     shape: Annotated[
         list[str] | None, typer.Option("--shape", help="NAME=8x128: shape of a buffer.")
     ] = None,
@@ -67,6 +78,7 @@ def check(
     from tqgen_kernels.emulator.check_run import Given
 
     version = _version(msl)
+    buffers = _buffers(input_, scalar, output)
     given = Given(
         shapes={name: _sizes(text) for name, text in _pairs("--shape", shape)},
         values={name: _number(text) for name, text in _pairs("--value", value)},
@@ -79,13 +91,13 @@ def check(
     ran: list[str] = []
     for file in files:
         if file.suffix in PYTHON:
-            if given != Given():
+            if given != Given() or buffers:
                 raise ValueError(
                     f"{file} is a program: it chooses its own shapes, grid and template values"
                 )
             more, words = _check_python(file, version, static, seed)
         else:
-            more, words = _check_metal(file, version, static, given, rounds, seed)
+            more, words = _check_metal(file, version, static, given, buffers, rounds, seed)
         found += more
         ran += words
     if _report(found, ran):
@@ -108,11 +120,17 @@ def _count(n: int, what: str) -> str:
 
 
 def _check_metal(
-    file: Path, msl: tuple[int, int], static: bool, given: Given, rounds: int, seed: int
+    file: Path,
+    msl: tuple[int, int],
+    static: bool,
+    given: Given,
+    buffers: Sequence[Buffer],
+    rounds: int,
+    seed: int,
 ) -> tuple[list[tuple[str, Diagnostic]], list[str]]:
     from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-    from tqgen_kernels.emulator.check_kernels import kernels_of
-    from tqgen_kernels.emulator.check_run import fuzz
+    from tqgen_kernels.emulator.check_kernels import kernel_of_body, kernels_of
+    from tqgen_kernels.emulator.check_run import fuzz, generated
     from tqgen_kernels.emulator.check_static import check as check_static
     from tqgen_kernels.emulator.faults import MetalCompileError
 
@@ -120,13 +138,22 @@ def _check_metal(
         text = file.read_text()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not text: {error}") from None
-    found = [(str(file), d) for d in check_static(text, msl=msl)]
-    try:
-        kernels = kernels_of(text)
-    except MetalCompileError as error:
-        line, column, message = re.split(r":\s*", str(error), maxsplit=2)
-        refused = Diagnostic(int(line), int(column), "error", "not-for-mlx", message)
-        return [*found, (str(file), refused)], []
+    whole, before = text, 0  # what Metal would compile, and its lines before those of the file
+    if buffers:
+        kernels = [kernel_of_body(text, "body", buffers, list(given.template))]
+        made = generated(kernels[0], given)
+        whole, before = made.text, made.source_first_line - 1
+    else:
+        try:
+            kernels = kernels_of(text)
+        except MetalCompileError as error:
+            line, column, message = re.split(r":\s*", str(error), maxsplit=2)
+            refused = Diagnostic(int(line), int(column), "error", "not-for-mlx", message)
+            return [(str(file), refused)], []
+    found = [
+        (str(file), dataclasses.replace(d, line=max(1, d.line - before)))
+        for d in check_static(whole, msl=msl)
+    ]
     if static or any(diagnostic.severity == "error" for _, diagnostic in found):
         return found, []
     own = _run_own_variant(text, kernels, seed)
@@ -267,6 +294,30 @@ def _pairs(option: str, given: Sequence[str] | None) -> list[tuple[str, str]]:
             raise ValueError(f"{option} {text!r}: give NAME=...")
         pairs.append((name, rest))
     return pairs
+
+
+def _buffers(
+    inputs: Sequence[str] | None, scalars: Sequence[str] | None, outputs: Sequence[str] | None
+) -> list[Buffer]:
+    """What a body is said to be given; empty if nothing is said."""
+    from tqgen_kernels.emulator.check_kernels import Buffer, dtype_of
+
+    said = (("--input", inputs), ("--scalar", scalars), ("--output", outputs))
+    buffers = [
+        Buffer(
+            name,
+            dtype_of(kind),
+            kind,
+            option == "--scalar",
+            option == "--output",
+            option == "--scalar",
+        )
+        for option, texts in said
+        for name, kind in _pairs(option, texts)
+    ]
+    if buffers and not outputs:
+        raise ValueError("a body has an output: give --output out=float32")
+    return buffers
 
 
 def _sizes(text: str) -> tuple[int, ...]:

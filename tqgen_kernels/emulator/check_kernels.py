@@ -69,6 +69,11 @@ class KernelText:
         return self.aliases + self.body
 
 
+def dtype_of(name: str) -> str | None:
+    """MLX's dtype by its own name or Metal's; None for the parameter of a template."""
+    return name if name in METAL_TYPES else DTYPE_OF.get(name)
+
+
 def kernels_of(text: str) -> list[KernelText]:
     """Every kernel of a .metal file.
 
@@ -86,11 +91,19 @@ def kernels_of(text: str) -> list[KernelText]:
             found.append(_kernel(text, tokens, start, i))
     if not found:
         raise MetalCompileError(
-            "1:1: no kernel: nothing here is declared [[kernel]] or `kernel`. A body alone does "
-            "not say what its buffers are; give the whole text that MLX generates, or the Python "
-            "file that calls mx.fast.metal_kernel"
+            "1:1: no kernel: nothing here is declared [[kernel]] or `kernel`. If this is the body "
+            "that metal_kernel takes, name its buffers: --input x=float32 --scalar n=int32 "
+            "--output out=float32"
         )
     return found
+
+
+def kernel_of_body(
+    text: str, name: str, buffers: Sequence[Buffer], template: Sequence[str]
+) -> KernelText:
+    """The kernel whose body, as metal_kernel takes it, is `text`."""
+    parameters = tuple((parameter, "") for parameter in template)
+    return KernelText(name, 1, 1, "", "", text, 1, tuple(buffers), False, parameters, ())
 
 
 def _is_kernel(head: Sequence[Placed]) -> bool:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-from tqgen_kernels.emulator.check_kernels import DTYPE_OF, Buffer, KernelText
+from tqgen_kernels.emulator.check_kernels import Buffer, KernelText, dtype_of
 from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault
+from tqgen_kernels.emulator.signature import Dtype, GeneratedKernel, InputSpec, metal_source
 
 ELEMENTS = 1024  # of an array whose shape is not given
 FEW = 7  # of one in the constant address space: MLX passes fewer than 8 elements there
@@ -75,6 +76,26 @@ def fuzz(
         if call:
             words.append(call.words)
     return sorted(diagnostics.values(), key=lambda d: (d.line, d.column)), words
+
+
+def generated(kernel: KernelText, given: Given) -> GeneratedKernel:
+    """The text that MLX would make of the first launch."""
+    call = _call(kernel, given, _instances(kernel, given)[0], 0, over=False)
+    inputs = [InputSpec(_name(a.dtype), tuple(a.shape), ()) for a in call.launch["inputs"]]
+    template = [
+        (name, value if isinstance(value, int) else Dtype(_name(value)))
+        for name, value in call.launch["template"]
+    ]
+    return metal_source(
+        **call.build,
+        inputs=inputs,
+        output_dtypes=[_name(dtype) for dtype in call.launch["output_dtypes"]],
+        template=template,
+    )
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("mlx.core.")
 
 
 def run(call: Call, kernel: KernelText, order: Order, seed: int) -> list[Diagnostic]:
@@ -208,16 +229,12 @@ def _default_output(largest: tuple[int, ...]) -> tuple[int, ...]:
 
 def _dtype(kernel: KernelText, buffer: Buffer, instance: Mapping[str, str]) -> str:
     written = instance.get(buffer.type_name, buffer.type_name)
-    dtype = buffer.dtype or DTYPE_OF.get(written) or _named(written)
+    dtype = buffer.dtype or dtype_of(written)
     if dtype is None:
         raise ValueError(
             f"{kernel.name}: MLX has no arrays of {written}, the type of '{_plain(buffer)}'"
         )
     return dtype
-
-
-def _named(name: str) -> str | None:
-    return name if name in DTYPE_OF.values() else None
 
 
 def _mlx_dtype(mx: Any, name: str) -> Any:
@@ -230,7 +247,7 @@ def _value(mx: Any, kernel: KernelText, name: str, text: str) -> Any:
         return text == "true"
     if re.fullmatch(r"-?\d+", text):
         return bool(int(text)) if dict(kernel.template)[name] == "bool" else int(text)
-    dtype = DTYPE_OF.get(text) or _named(text)
+    dtype = dtype_of(text)
     if dtype is None:
         raise ValueError(f"{kernel.name}: {name}={text!r} is no integer, bool or type of MLX")
     return _mlx_dtype(mx, dtype)

@@ -367,6 +367,28 @@ out[i] = s[t]; // FAULT
         index=0,
     ),
     faulty(
+        "array_of_the_thread_not_written",
+        "uninitialised-read",
+        """float sums[8];
+for (uint k = 1; k < 8; ++k) sums[k] = x[i];
+out[i] = sums[t % 8]; // FAULT
+""",
+        space="thread",
+        buffer="sums",
+    ),
+    faulty(
+        "sum_without_a_start",
+        "uninitialised-read",
+        """half total;
+for (uint k = 0; k < 4; ++k) {
+    total += half(x[k]); // FAULT
+}
+out[i] = total; // ALSO
+""",
+        space="thread",
+        buffer="total",
+    ),
+    faulty(
         "output_not_written",
         "unwritten-output",
         "if (t < 60) out[i] = x[i];\n",

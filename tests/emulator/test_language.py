@@ -406,3 +406,22 @@ def test_loops_switches_and_ternaries_keep_their_meaning() -> None:
     while total % 7:
         total += 1
     assert run(source)[0] == 2 * total
+
+
+def test_variables_written_later_raise_no_finding() -> None:
+    source = """
+    uint i = thread_position_in_grid.x;
+    float best[4], least, most;
+    half h[2][3];
+    float4 v;
+    for (int k = 0; k < 4; ++k) best[k] = x[i] - k;
+    if (i % 2) { least = best[3]; } else { least = best[2]; }
+    most = NAN;
+    v.x = best[0];
+    v.yzw = 0;
+    for (int k = 0; k < 6; ++k) h[k / 3][k % 3] = half(k);
+    out[i] = (isnan(most) ? least : 0) + v.x + float(h[1][2]);
+    """
+    got = run(source, {"x": mx.arange(16, dtype=mx.float32)}, threads=16, shape=(16,))
+    i = np.arange(16)
+    np.testing.assert_array_equal(got, 2 * i - np.where(i % 2, 3, 2) + 5)

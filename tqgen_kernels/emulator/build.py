@@ -10,7 +10,7 @@ from tqgen_kernels.emulator.compiler import Compiler, compile_or_raise, machine_
 from tqgen_kernels.emulator.entry import entry_points
 from tqgen_kernels.emulator.faults import MetalCompileError
 from tqgen_kernels.emulator.gcc import gcc_flags
-from tqgen_kernels.emulator.instrument import check_shifts
+from tqgen_kernels.emulator.instrument import check_shifts, check_variables
 from tqgen_kernels.emulator.messages import HEADER_LINES, LAUNCH_LINES
 from tqgen_kernels.emulator.prelude import headers, precompiled_prelude, prelude_digest
 from tqgen_kernels.emulator.rewrite import rewrite
@@ -143,7 +143,7 @@ def _to_object(compiler: Compiler, name: str, source: Path, flags: list[str], ma
         ir = made.with_suffix(".ll")
         unoptimised = ["-Xclang", "-disable-llvm-passes", "-fno-discard-value-names"]
         compile_or_raise([*front, *unoptimised, "-S", "-emit-llvm", "-o", ir.name], name, folder)
-        ir.write_text(check_shifts(ir.read_text()))
+        ir.write_text(check_variables(check_shifts(ir.read_text())))
         back = [*compiler.clang, *_back_end(flags), "-x", "ir", ir.name, "-c", "-o", made.name]
         compile_or_raise(back, name, folder)
 

@@ -66,6 +66,7 @@ class RawFinding(ctypes.Structure):
         ("line", ctypes.c_uint32),
         ("other_line", ctypes.c_uint32),
         ("file", ctypes.c_char_p),
+        ("name", ctypes.c_char_p),
         ("type", ctypes.c_char_p),
         ("index", ctypes.c_int64),
         ("slot", ctypes.c_int64),

@@ -77,6 +77,8 @@ def _finding(r: RawFinding, launched: Launched, variables: Sequence[str]) -> Fin
     )
     buffer = _buffer(r, launched.kernel, variables)
     space = SPACES[r.space]
+    if r.name:
+        buffer = _author_name(r.name.decode(), launched.kernel)
     if r.type:
         space, r.extent = _indexed_array(r.type.decode(errors="replace"))
         erased = b"__" not in r.type  # g++ knows no address spaces
@@ -97,7 +99,9 @@ def _finding(r: RawFinding, launched: Launched, variables: Sequence[str]) -> Fin
         thread=(position[0], position[1], position[2]),
         address_space=space,
         buffer=buffer,
-        index=r.index if space or kind in ("shift-out-of-range", "inactive-lane") else None,
+        index=r.index
+        if (space and not r.name) or kind in ("shift-out-of-range", "inactive-lane")
+        else None,
         message=f"{place}: {severity}: {message} [{kind}]",
         soft=bool(r.soft),
         part="header" if header else "source",
@@ -109,6 +113,11 @@ def _buffer(r: RawFinding, kernel: GeneratedKernel, variables: Sequence[str]) ->
         return next((p.name for p in kernel.parameters if p.buffer_index == r.slot), None)
     declared = r.slot - _SLOTS - 1
     return variables[declared] if 0 <= declared < len(variables) else None
+
+
+def _author_name(name: str, kernel: GeneratedKernel) -> str:
+    """A variable's name without the number that a compiler adds to the second of that name."""
+    return name if re.search(rf"\b{name}\b", kernel.text) else name.rstrip("0123456789.")
 
 
 def _indexed_array(compiler_type: str) -> tuple[str, int]:
@@ -139,6 +148,8 @@ def _message(
         return f"{access} {element} in {what}, which has {r.extent} elements; {who}"
     if kind == "race":
         return _race(r, element, what, who)
+    if kind == "uninitialised-read" and r.name:
+        return f"'{buffer}' is read before anything was written to it; {who}"
     if kind == "uninitialised-read":
         return f"{element} in {what} is read before anything was written there; {who}"
     if kind == "barrier-divergence":

@@ -74,6 +74,7 @@ struct Finding {
   uint64_t other_pc;
   uint32_t line, other_line;
   const char* file;    // where `line` is, if known
+  const char* name;    // of a thread's variable
   const char* type;    // of an array that was indexed, as the compiler names it
   int64_t index;       // element, or the offending value
   int64_t slot;        // buffer, 64 + declaration of a threadgroup variable, or -1

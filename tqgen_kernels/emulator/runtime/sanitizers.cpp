@@ -67,6 +67,12 @@ EXPORT void tq_shift_out_of_range(int64_t amount, uint32_t width) {
     f->extent = width;
   }
 }
+EXPORT void tq_uninitialised_variable(const char* name) {
+  if (Finding* f = report(uninitialised_read, CALL, 0, 0)) {
+    f->space = thread_space;
+    f->name = name;
+  }
+}
 // g++ checks shifts itself.
 EXPORT void __ubsan_handle_shift_out_of_bounds(Overflow* data, uint64_t, uint64_t amount) {
   if (Finding* f = at(shift_out_of_range, data->at, CALL)) {

@@ -30,16 +30,15 @@ def test_there_is_a_test_for_each() -> None:
         assert f'"{path.name}"' in tested
 
 
-@pytest.mark.usefixtures("demo_model_path")
-def test_generate(tmp_path: Path) -> None:
-    printed = run("generate.py", "--max-tokens", "4", "--scheme", "small", cwd=tmp_path)
+def test_generate(tmp_path: Path, tiny_model_path: Path) -> None:
+    arguments = ("--model", str(tiny_model_path), "--max-tokens", "4", "--scheme", "small")
+    printed = run("generate.py", *arguments, cwd=tmp_path)
     assert "uncompressed" in printed
 
 
-@pytest.mark.usefixtures("demo_model_path")
-def test_long_document_reads_once(tmp_path: Path) -> None:
+def test_long_document_reads_once(tmp_path: Path, tiny_model_path: Path) -> None:
     (tmp_path / "text.txt").write_text("The lighthouse of Hillock was built in 1871 by Ann Reed.")
-    arguments = ("--file", "text.txt", "--max-tokens", "4", "Who built it?")
+    arguments = ("--file", "text.txt", "--model", str(tiny_model_path), "Who built it?")
     first = run("long_document.py", *arguments, cwd=tmp_path)
     assert "reading: " in first
     saved = (tmp_path / "document.safetensors").read_bytes()

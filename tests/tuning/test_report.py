@@ -90,6 +90,8 @@ def test_a_record_without_a_winner_or_a_roof() -> None:
     imported = seal(replace(tuned(environment=emulated), provenance="imported", stopped="user"))
     shown = Page(page([imported])).text
     assert "roofline" not in shown
+    assert "these times say nothing about a GPU" in shown
+    assert "1 problem on 1 device" in " ".join(shown.split())
     assert "Imported from another machine" in shown
     assert "ended early: user" in shown
 

@@ -35,7 +35,7 @@ def report(
             f"There is no tuning record in {database.root}: run `tqgen autotune` first."
         )
     write_atomically(out.absolute(), page(records).encode())
-    typer.echo(f"{len(records)} problems in {out}.")
+    typer.echo(f"{len(records)} problem{'s' * (len(records) != 1)} in {out}.")
     if png is not None:
         png.mkdir(parents=True, exist_ok=True)
         for record in records:

@@ -51,6 +51,7 @@ def page(records: Iterable[Record]) -> str:
         devices.append(
             {
                 "name": printable(of_device[0].environment.device),
+                "emulated": of_device[0].environment.backend == "emulated",
                 "environment": _environment(of_device),
                 "problems": problems,
             }

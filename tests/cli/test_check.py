@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.emulator.test_check import PROGRAM, TWO_KERNELS
+from tests.emulator.checker.test_check import PROGRAM, TWO_KERNELS
 from tqgen_kernels.cli.emit import metal_text
 from tqgen_kernels.cli.main import app
 from tqgen_kernels.codegen.families import FAMILIES

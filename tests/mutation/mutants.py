@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tqgen_kernels.emulator.check_scopes import Placed, placed_tokens
+from tqgen_kernels.emulator.checker.scopes import Placed, placed_tokens
 
 Part = Literal["header", "source"]
 Edit = tuple[str, int, int, str]  # operator, first and last token, what replaces them

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-    from tqgen_kernels.emulator.check_kernels import Buffer, KernelText
-    from tqgen_kernels.emulator.check_python import KernelUse
-    from tqgen_kernels.emulator.check_run import Given
+    from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
+    from tqgen_kernels.emulator.checker.kernels import Buffer, KernelText
+    from tqgen_kernels.emulator.checker.python import KernelUse
+    from tqgen_kernels.emulator.checker.run import Given
 
 # Suffixes of files that are run as programs; everything else is read as Metal.
 PYTHON = (".py",)
@@ -75,7 +75,7 @@ def check(
     What is not given is chosen: arrays of 1024 elements (7 in the constant address space), a thread
     an output element, an integer scalar as the number of elements. Exits with 1 for an error.
     """
-    from tqgen_kernels.emulator.check_run import Given
+    from tqgen_kernels.emulator.checker.run import Given
 
     version = _version(msl)
     buffers = _buffers(input_, scalar, output)
@@ -128,10 +128,10 @@ def _check_metal(
     rounds: int,
     seed: int,
 ) -> tuple[list[tuple[str, Diagnostic]], list[str]]:
-    from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-    from tqgen_kernels.emulator.check_kernels import kernel_of_body, kernels_of
-    from tqgen_kernels.emulator.check_run import fuzz, generated
-    from tqgen_kernels.emulator.check_static import check as check_static
+    from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
+    from tqgen_kernels.emulator.checker.kernels import kernel_of_body, kernels_of
+    from tqgen_kernels.emulator.checker.run import fuzz, generated
+    from tqgen_kernels.emulator.checker.static import check as check_static
     from tqgen_kernels.emulator.faults import MetalCompileError
 
     try:
@@ -182,8 +182,8 @@ def _run_own_variant(
     from tqgen_kernels.codegen.problem import family_of, parse_problem
     from tqgen_kernels.codegen.render import render
     from tqgen_kernels.codegen.space import candidates
-    from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-    from tqgen_kernels.emulator.check_run import located
+    from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
+    from tqgen_kernels.emulator.checker.run import located
 
     problem = parse_problem(lines[0].removeprefix("//"))
     named = lines[1].removeprefix("//").strip()
@@ -218,8 +218,8 @@ def _run_own_variant(
 def _check_python(
     file: Path, msl: tuple[int, int], static: bool, seed: int
 ) -> tuple[list[tuple[str, Diagnostic]], list[str]]:
-    from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-    from tqgen_kernels.emulator.check_python import run_python
+    from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
+    from tqgen_kernels.emulator.checker.python import run_python
 
     run = run_python(file.resolve(), static=static, seed=seed)
     program = file.read_text()
@@ -246,10 +246,10 @@ def _diagnostics_of(
     use: KernelUse, file: Path, program: str, msl: tuple[int, int]
 ) -> Iterator[tuple[str, Diagnostic]]:
     """With lines of the program where the kernel's text stands there literally."""
-    from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-    from tqgen_kernels.emulator.check_python import place_in_file
-    from tqgen_kernels.emulator.check_run import words_of
-    from tqgen_kernels.emulator.check_static import check as check_static
+    from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
+    from tqgen_kernels.emulator.checker.python import place_in_file
+    from tqgen_kernels.emulator.checker.run import words_of
+    from tqgen_kernels.emulator.checker.static import check as check_static
 
     if Path(use.file) != file.resolve():
         file = Path(use.file)  # a module that the program imported
@@ -300,7 +300,7 @@ def _buffers(
     inputs: Sequence[str] | None, scalars: Sequence[str] | None, outputs: Sequence[str] | None
 ) -> list[Buffer]:
     """What a body is said to be given; empty if nothing is said."""
-    from tqgen_kernels.emulator.check_kernels import Buffer, dtype_of
+    from tqgen_kernels.emulator.checker.kernels import Buffer, dtype_of
 
     said = (("--input", inputs), ("--scalar", scalars), ("--output", outputs))
     buffers = [

@@ -11,7 +11,7 @@ from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault
 from tqgen_kernels.emulator.options import Options, options
 
 if TYPE_CHECKING:
-    from tqgen_kernels.emulator.check_static import check
+    from tqgen_kernels.emulator.checker.static import check
     from tqgen_kernels.emulator.compiler import is_available
     from tqgen_kernels.emulator.installation import install, uninstall
     from tqgen_kernels.emulator.kernel import MetalKernel, metal_kernel
@@ -33,7 +33,7 @@ __all__ = [
 # Imported when first used: the signature rules and the pytest plugin do without MLX.
 _LATER = {
     "MetalKernel": "kernel",
-    "check": "check_static",
+    "check": "checker.static",
     "install": "installation",
     "is_available": "compiler",
     "metal_kernel": "kernel",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tqgen_kernels.emulator.check_static import check
-from tqgen_kernels.emulator.check_tokens import check_tokens
+from tqgen_kernels.emulator.checker.static import check
+from tqgen_kernels.emulator.checker.tokens import check_tokens
 
 KERNEL = """[[kernel]] void k(
   const device float* a [[buffer(0)]],

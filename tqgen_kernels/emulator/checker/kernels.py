@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from tqgen_kernels.emulator.check_scopes import Placed, placed_tokens
+from tqgen_kernels.emulator.checker.scopes import Placed, placed_tokens
 from tqgen_kernels.emulator.faults import MetalCompileError
 from tqgen_kernels.emulator.signature import ATTRIBUTES, METAL_TYPES
 

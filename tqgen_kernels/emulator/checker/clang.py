@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tqgen_kernels.emulator.build import front_end_flags
-from tqgen_kernels.emulator.check_diagnostic import Diagnostic
+from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
 from tqgen_kernels.emulator.compiler import Compiler, run
 from tqgen_kernels.emulator.prelude import precompiled_prelude
 from tqgen_kernels.emulator.rewrite import rewrite

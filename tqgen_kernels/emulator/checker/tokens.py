@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-from tqgen_kernels.emulator.check_scopes import Placed, placed_tokens
-from tqgen_kernels.emulator.check_versions import for_version
+from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
+from tqgen_kernels.emulator.checker.scopes import Placed, placed_tokens
+from tqgen_kernels.emulator.checker.versions import for_version
 
 NEWEST_COMMON = (3, 1)  # what macOS 14 compiles
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqgen_kernels.emulator.check_diagnostic import Diagnostic
+from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
 from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault
 from tqgen_kernels.emulator.signature import Dtype, GeneratedKernel, InputSpec, metal_source
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqgen_kernels.emulator.check_diagnostic import Diagnostic
+from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
 
 _FUNCTIONS = ("FunctionDecl", "CXXMethodDecl")
 _CASTS = ("CStyleCastExpr", "CXXStaticCastExpr", "CXXReinterpretCastExpr", "CXXConstCastExpr")

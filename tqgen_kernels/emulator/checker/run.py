@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-from tqgen_kernels.emulator.check_kernels import Buffer, KernelText, dtype_of
+from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
+from tqgen_kernels.emulator.checker.kernels import Buffer, KernelText, dtype_of
 from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault
 from tqgen_kernels.emulator.signature import Dtype, GeneratedKernel, InputSpec, metal_source
 

@@ -4,8 +4,8 @@ The list follows the restrictions that the Metal Shading Language puts on C++. A
 the last word; nothing here has been compared with it.
 """
 
-from tqgen_kernels.emulator.check_diagnostic import Diagnostic
-from tqgen_kernels.emulator.check_tokens import NEWEST_COMMON, check_tokens
+from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
+from tqgen_kernels.emulator.checker.tokens import NEWEST_COMMON, check_tokens
 
 _VERSIONS = ((3, 1), (3, 2), (4, 0))
 
@@ -23,8 +23,8 @@ def check(text: str, *, msl: tuple[int, int] = NEWEST_COMMON) -> list[Diagnostic
     if msl not in _VERSIONS:
         known = ", ".join(f"{major}.{minor}" for major, minor in _VERSIONS)
         raise ValueError(f"Metal version {msl}: known are {known}")
-    from tqgen_kernels.emulator.check_clang import parse
-    from tqgen_kernels.emulator.check_tree import check_tree
+    from tqgen_kernels.emulator.checker.clang import parse
+    from tqgen_kernels.emulator.checker.tree import check_tree
     from tqgen_kernels.emulator.compiler import find_compiler
     from tqgen_kernels.emulator.faults import MetalCompileError
 

@@ -6,9 +6,9 @@ import mlx.core as mx
 import pytest
 
 from tqgen_kernels import emulator
-from tqgen_kernels.emulator.check_kernels import kernels_of
-from tqgen_kernels.emulator.check_python import place_in_file, run_python
-from tqgen_kernels.emulator.check_run import Given, fuzz
+from tqgen_kernels.emulator.checker.kernels import kernels_of
+from tqgen_kernels.emulator.checker.python import place_in_file, run_python
+from tqgen_kernels.emulator.checker.run import Given, fuzz
 from tqgen_kernels.emulator.faults import MetalCompileError
 
 TWO_KERNELS = """#include <metal_stdlib>

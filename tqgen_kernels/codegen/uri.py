@@ -19,13 +19,14 @@ _SHORT = {
     "heads_per_pass": "hpp",
     "simdgroups": "sg",
     "at_once": "x",
+    "in_flight": "fl",
 }
 _DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 # The text depends on neither the size of a problem nor on how many threadgroups share it.
 _SIZES = ("kv_heads", "batch", "context", "heads")
 _LAUNCH_ONLY = ("groups",)
-# Named only where they differ from the default.
-_UNSAID = {"codebook": "lloyd-max", "storage": "tiles"}
+_SAID_BY_LAYOUT = ("storage",)
+_UNSAID = {"codebook": "lloyd-max"}  # named only where it differs
 
 
 def _part(name: str, value: object) -> str:
@@ -38,7 +39,8 @@ def _part(name: str, value: object) -> str:
 
 def uri(problem: Problem, config: Config) -> str:
     """tqgen_<family>_<problem>_<config>, an identifier of Metal and a file name."""
-    fields = {k: v for k, v in asdict(problem).items() if k not in _SIZES and _UNSAID.get(k) != v}
+    unnamed = _SIZES + _SAID_BY_LAYOUT
+    fields = {k: v for k, v in asdict(problem).items() if k not in unnamed and _UNSAID.get(k) != v}
     tunables = {k: v for k, v in config.values if k not in _LAUNCH_ONLY}
     parts = [_part(name, value) for name, value in (fields | tunables).items()]
     return "_".join(["tqgen", family_of(problem), *parts])

@@ -41,7 +41,7 @@ def splits_for(problem: AttendProblem, config: Config, pairs: int, tiles: int) -
 
 def _tunables(p: AttendProblem) -> tuple[Tunable, ...]:
     if p.storage == "fragment":
-        return (*fragment.TUNABLES, _GROUPS)
+        return fragment.TUNABLES
     return (scoring.LAYOUT, scoring.LOOKUP, scoring.ROWS, scoring.SIMDGROUPS, _GROUPS)
 
 

@@ -22,7 +22,12 @@ _SIMDGROUPS = Tunable("simdgroups", (4, 8, 2), "SIMD groups of a threadgroup")
 _IN_FLIGHT = Tunable(
     "in_flight", (1, 2), "tiles whose key words are in registers: 2 loads the next one's early"
 )
-TUNABLES = (_LAYOUT, _ROWS, _SIMDGROUPS, _IN_FLIGHT)
+_GROUPS = Tunable(
+    "groups",
+    (512, 384, 256, 128, 1024, 2048),
+    "threadgroups aimed at by splitting the tokens; not in the text",
+)
+TUNABLES = (_LAYOUT, _ROWS, _SIMDGROUPS, _IN_FLIGHT, _GROUPS)
 
 RESTRICTIONS = (
     Restriction(

@@ -7,6 +7,13 @@
 
 namespace metal {
 
+// One instruction, which takes one constant: the compiler would rather have two with one each.
+inline uint and_or(uint x, uint mask, uint bits) {
+  uint out;
+  asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(out) : "r"(x), "r"(mask), "r"(bits));
+  return out;
+}
+
 // The instruction wants a lane's two elements of one column.
 inline vec<__half, 2> right_operand(vec<__half, 2> b) {
   uint out;

@@ -1,5 +1,7 @@
 """Kernels give the results that MLX's own operations give."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -69,3 +71,84 @@ def test_reduction_over_simdgroups(order: str) -> None:
             output_dtypes=[mx.float32],
         )
     np.testing.assert_array_equal(np.array(out), np.array(x).sum(axis=1))
+
+
+def test_empty_arrays_scalar_outputs_and_empty_grids() -> None:
+    kernel = emulator.metal_kernel(
+        name="edges", input_names=["x"], output_names=["out"], source="out[0] = 3 + x_ndim;"
+    )
+
+    def launch(x: mx.array, shape: tuple[int, ...], threads: int) -> mx.array:
+        return kernel(
+            inputs=[x], grid=(threads, 1, 1), threadgroup=(32, 1, 1), output_shapes=[shape],
+            output_dtypes=[mx.float32], init_value=7,
+        )[0]  # fmt: skip
+
+    assert launch(mx.zeros((0,)), (), 1).item() == 4
+    assert launch(mx.zeros((2, 0)), (1,), 1).item() == 5
+    assert launch(mx.zeros((4,)), (), 0).item() == 7
+    with pytest.raises(emulator.MetalFault, match=r"write to out\[0\]"):
+        launch(mx.zeros((4,)), (0,), 1)
+
+
+def test_a_large_launch_after_a_small_one_and_back() -> None:
+    kernel = emulator.metal_kernel(
+        name="sizes",
+        input_names=["x"],
+        output_names=["out"],
+        source="uint i = thread_position_in_grid.x; out[i] = x[i] + 1;",
+    )
+    for size in (3, 5_000_001, 17, 100_000, 1):
+        x = mx.arange(size).astype(mx.float32)
+        (out,) = kernel(
+            inputs=[x], grid=(size, 1, 1), threadgroup=(256, 1, 1), output_shapes=[(size,)],
+            output_dtypes=[mx.float32],
+        )  # fmt: skip
+        assert mx.array_equal(out, x + 1)
+
+
+def test_threads_of_python_may_launch_at_once() -> None:
+    kernel = emulator.metal_kernel(
+        name="shared",
+        input_names=["x"],
+        output_names=["out"],
+        source="uint i = thread_position_in_grid.x; out[i] = simd_sum(x[i]);",
+    )
+
+    def launch(n: int) -> bool:
+        x = np.full((64,), n, np.float32)
+        (out,) = kernel(
+            inputs=[mx.array(x)], grid=(64, 1, 1), threadgroup=(64, 1, 1), output_shapes=[(64,)],
+            output_dtypes=[mx.float32],
+        )  # fmt: skip
+        return bool((np.array(out) == 32 * n).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(launch, range(40)))
+
+
+def test_after_a_fault_the_next_launch_is_clean() -> None:
+    kernel = emulator.metal_kernel(
+        name="recovers",
+        input_names=["x"],
+        output_names=["out"],
+        source="""
+        uint i = thread_position_in_grid.x;
+        threadgroup float s[32];
+        s[i % 32] = x[0];
+        if (x[0] == 1 && i == 3) return;
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[i] = s[31 - i];
+        """,
+    )
+
+    def launch(value: float) -> mx.array:
+        return kernel(
+            inputs=[mx.full((8,), value)], grid=(32, 1, 1), threadgroup=(32, 1, 1),
+            output_shapes=[(32,)], output_dtypes=[mx.float32],
+        )[0]  # fmt: skip
+
+    for _ in range(3):
+        with pytest.raises(emulator.MetalFault):
+            launch(1.0)
+        assert mx.array_equal(launch(2.0), mx.full((32,), 2.0))

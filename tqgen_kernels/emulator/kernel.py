@@ -97,11 +97,15 @@ class MetalKernel:
             filled = None if init_value is None else _filled(out, init_value)
             memory.append(Memory(filled, _bytes(out[0]), out[0].nbytes, 0, out[0].itemsize))
         group3 = tuple(min(t, g) for t, g in zip(group3, grid3, strict=True))  # type: ignore[assignment]
-        if prod(grid3):
-            raw = launch(compiler, library, memory, grid3, group3, options)
-            if raw:
-                launched = Launched(self.name, generated, library, group3, options.timeout)
-                _raise_or_record(describe(raw, launched), options)
+        if not prod(grid3):
+            for m in memory:
+                if m.results is not None and m.data is not None:
+                    m.results[:] = m.data
+            return [_array(values, dtype) for values, dtype in outputs]
+        raw = launch(compiler, library, memory, grid3, group3, options)
+        if raw:
+            launched = Launched(self.name, generated, library, group3, options.timeout)
+            _raise_or_record(describe(raw, launched), options)
         return [_array(values, dtype) for values, dtype in outputs]
 
     def _prepare(

@@ -54,6 +54,7 @@ bool reserve_memory() {
 bool place_buffers() {
   for (uint32_t i = 0; i < launch.n_buffers; ++i) {
     const Buffer& b = launch.buffers[i];
+    if (b.bytes > (uint64_t)1 << (slot_shift - 1)) return false;
     char* end = hole(i) + ((uint64_t)1 << (slot_shift - 1));
     char* start = (char*)((uint64_t)(end - b.bytes) & ~15ull);
     char* page = (char*)((uint64_t)start & ~(uint64_t)(page_bytes - 1));

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tqgen_kernels import Scheme
 from tqgen_kernels.cache.state import read, write
 from tqgen_kernels.cache.store import Store
-from tqgen_kernels.operations import MAX_Q_LEN
+from tqgen_kernels.operations import MAX_Q_LEN, Storage
 from tqgen_kernels.quant import reference
+from tqgen_kernels.quant.codebook import CodebookKind
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.packing import TILE
 
@@ -38,8 +39,11 @@ class PlainSide:
         while self.bits is not None and len(self.tokens) - self.tiles * TILE >= room + TILE:
             for i in range(TILE):
                 at = s.sinks + self.tiles * TILE + i
-                encoded = reference.encode(self.tokens[at], self.bits, self.seed, s.norm_correction)
-                self.tokens[at] = reference.decode(encoded, self.bits, self.seed)
+                book = s.codebook
+                encoded = reference.encode(
+                    self.tokens[at], self.bits, self.seed, s.norm_correction, codebook=book
+                )
+                self.tokens[at] = reference.decode(encoded, self.bits, self.seed, codebook=book)
             self.tiles += 1
 
     def trim(self, n: int) -> None:
@@ -81,6 +85,8 @@ steps = st.lists(
     residual=st.sampled_from([0, 8, 40]),
     sinks=st.sampled_from([0, 1, 4]),
     correction=st.booleans(),
+    codebook=st.sampled_from(["lloyd-max", "uniform", "cubic"]),
+    storage=st.sampled_from(["tiles", "fragment"]),
     first=st.integers(1, 150),
     steps=steps,
 )
@@ -91,11 +97,13 @@ def test_a_store_holds_what_the_reference_says(
     residual: int,
     sinks: int,
     correction: bool,
+    codebook: CodebookKind,
+    storage: Storage,
     first: int,
     steps: list[tuple[str, int]],
 ) -> None:
-    scheme = Scheme(key_bits, value_bits, 7, residual, sinks, correction)
-    store = Store(scheme)
+    scheme = Scheme(key_bits, value_bits, 7, residual, sinks, correction, codebook)
+    store = Store(scheme, storage="tiles" if any(dim % 32 for dim in dims) else storage)
     keys, values = PlainSide(scheme, key_bits, 7), PlainSide(scheme, value_bits, 8)
     rng = np.random.default_rng(first)
     for step, n in [("append", first), *steps]:

@@ -21,6 +21,9 @@ class Attendable(Protocol):
 
     version: int
 
+    def contents(self) -> tuple[mx.array, mx.array]:
+        """Keys and values (B, H, tokens, D), dequantised."""
+
     def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
         """Attention over the packed store, or None where the dequantised content must do."""
 
@@ -47,6 +50,10 @@ def scaled_dot_product_attention(
             out = cache.attend(q, scale, mask)
             if out is not None:
                 return out
+    if type(k) is Handle:
+        k = k.content()
+    if type(v) is Handle:
+        v = v.content()
     return plain_attention(q, k, v, scale=scale, mask=mask, sinks=sinks, **options)
 
 
@@ -55,7 +62,12 @@ def apply_patch() -> None:
     mx.fast.scaled_dot_product_attention = scaled_dot_product_attention
 
 
+def is_patched() -> bool:
+    """Whether MLX's attention is the hook itself, with nothing over it."""
+    return mx.fast.scaled_dot_product_attention is scaled_dot_product_attention
+
+
 def remove_patch() -> None:
     """Put MLX's own function back. Compressed caches go on working, by dequantised content."""
-    if mx.fast.scaled_dot_product_attention is scaled_dot_product_attention:
+    if is_patched():
         mx.fast.scaled_dot_product_attention = plain_attention

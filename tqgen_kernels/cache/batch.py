@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.base import create_causal_mask
 
-from tqgen_kernels.cache.attention import plain_attention
-from tqgen_kernels.cache.handles import CausalMask, StoredArrays, handles
+from tqgen_kernels.cache.attention import is_patched, plain_attention
+from tqgen_kernels.cache.handles import CausalMask, StoredArrays, blank_handles, handles
 from tqgen_kernels.cache.state import State, check, check_int, fields_of
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
+from tqgen_kernels.cache.uses import only_attends
 from tqgen_kernels.quant.scheme import Scheme
 
 
@@ -68,8 +70,8 @@ class BatchTurboQuantKVCache:
         """Padding tokens before each row, (B,) int32."""
         return mx.array([self.width - offset for offset in self._offsets], mx.int32)
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Append keys (B, H, L, D) and values (B, H, L, Dv), padding left out."""
+    def append(self, keys: mx.array, values: mx.array) -> None:
+        """Add keys (B, H, L, D) and values (B, H, L, Dv), padding left out."""
         if keys.shape[0] != len(self.rows):
             raise ValueError(f"This cache has {len(self.rows)} rows, and got {keys.shape[0]}.")
         length = keys.shape[2]
@@ -86,14 +88,30 @@ class BatchTurboQuantKVCache:
         self.width += length
         self._no_tokens = keys[:1, :, :0], values[:1, :, :0]
         self._moved()
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append keys (B, H, L, D) and values (B, H, L, Dv), padding left out; returns handles."""
+        self.append(keys, values)
+        if is_patched() and only_attends(sys._getframe(1)):
+            (batch, heads, _, key_dim), width = keys.shape, self._seen_width()
+            shapes = (batch, heads, width, key_dim), (batch, heads, width, values.shape[3])
+            return blank_handles(self, *shapes, self._dtype(keys.dtype))
         return self.keys_and_values()
+
+    def _dtype(self, new: mx.Dtype) -> mx.Dtype:
+        """Of what is held: that of the first tokens."""
+        return next((row.store.keys.exact.dtype for row in self.rows if row.store.keys), new)
 
     def keys_and_values(self) -> tuple[mx.array, mx.array]:
         """Handles on keys (B, H, width, D) and values (B, H, width, Dv), padding zero."""
+        return handles(self, *self.contents())
+
+    def contents(self) -> tuple[mx.array, mx.array]:
+        """Keys (B, H, width, D) and values (B, H, width, Dv), dequantised, padding zero."""
         width = self._seen_width()
         rows = [self._row_contents(i, width) for i in range(len(self.rows))]
         keys, values = (mx.concatenate([row[side] for row in rows], axis=0) for side in (0, 1))
-        return handles(self, keys, values)
+        return keys, values
 
     def _seen_width(self) -> int:
         return self.width
@@ -229,7 +247,7 @@ class BatchTurboQuantKVCache:
 
     def _stored(self, name: str, side: int) -> StoredArrays | None:
         arrays = [array for row in self.rows for array in getattr(row, name) or ()]
-        return StoredArrays(arrays, lambda: self.keys_and_values()[side]) if arrays else None
+        return StoredArrays(arrays, lambda: self.contents()[side]) if arrays else None
 
     @property
     def state(self) -> State:

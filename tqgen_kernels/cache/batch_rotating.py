@@ -43,12 +43,12 @@ class BatchRotatingTurboQuantKVCache(BatchTurboQuantKVCache):
         super()._hold(rows, width)
         self.max_size = rows[0].max_size if rows else 1
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+    def append(self, keys: mx.array, values: mx.array) -> None:
         """As of BatchTurboQuantKVCache, over at most max_size - 1 earlier tokens."""
         for row in self.rows:
             row.make_room()
         self._newest = keys.shape[2]
-        return super().update_and_fetch(keys, values)
+        super().append(keys, values)
 
     def _seen_width(self) -> int:
         newest = min(self._newest, self.width)

@@ -16,20 +16,46 @@ class Handle(mx.array):
     right. Attention that recognises it reads the packed store, and the content is never computed.
 
     It refers to the cache, not to the cache's arrays: those must be free to be updated in place.
+    blank: the content is a NaN, for code that can only attend (cache/uses.py).
     """
 
     cache: Attendable
     side: Literal["key", "value"]
     version: int
+    blank: bool
+
+    def content(self) -> mx.array:
+        """The dequantised tensor."""
+        if not self.blank:
+            return self
+        if self.version != self.cache.version:
+            raise RuntimeError("Keys and values of an earlier step were used after the next one.")
+        return self.cache.contents()[self.side == "value"]
 
 
-def handles(cache: Attendable, keys: mx.array, values: mx.array) -> tuple[Handle, Handle]:
+def handles(
+    cache: Attendable, keys: mx.array, values: mx.array, blank: bool = False
+) -> tuple[Handle, Handle]:
     """Handles on the present version of a cache, with these contents."""
     k, v = Handle(keys), Handle(values)
     k.cache = v.cache = cache
     k.version = v.version = cache.version
     k.side, v.side = "key", "value"
+    k.blank = v.blank = blank
     return k, v
+
+
+def blank_handles(
+    cache: Attendable, key_shape: tuple[int, ...], value_shape: tuple[int, ...], dtype: mx.Dtype
+) -> tuple[Handle, Handle]:
+    """Handles of these shapes whose content nobody can see."""
+    nan = _NAN[dtype]
+    keys, values = mx.broadcast_to(nan, key_shape), mx.broadcast_to(nan, value_shape)
+    return handles(cache, keys, values, blank=True)
+
+
+_NAN = {dtype: mx.array(float("nan"), dtype) for dtype in (mx.float32, mx.float16, mx.bfloat16)}
+mx.eval(_NAN)
 
 
 class CausalMask(mx.array):

@@ -62,6 +62,12 @@ class PackedSide:
         chunk = 0 if self.chunk is None else self.chunk.shape[2]
         return self.tiles * TILE - self.first + self.count + chunk
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(B, H, tokens, D) of all tokens."""
+        batch, heads, _, dim = self.exact.shape
+        return batch, heads, self.tokens, dim
+
     def fits(self, x: mx.array) -> bool:
         """Whether x can be tokens (B, H, L, D) of this side."""
         return _fits(x, self.exact)
@@ -215,6 +221,12 @@ class ExactSide:
     @property
     def tokens(self) -> int:
         return self.count - self.first
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(B, H, tokens, D) of all tokens."""
+        batch, heads, _, dim = self.exact.shape
+        return batch, heads, self.tokens, dim
 
     def fits(self, x: mx.array) -> bool:
         """Whether x can be tokens (B, H, L, D) of this side."""

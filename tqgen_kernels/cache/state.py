@@ -126,6 +126,7 @@ def read(state: Any) -> tuple[Store, list[Any]]:
         check(isinstance(exact, mx.array) and exact.ndim == 4, f"exact {name}", "not 4-dimensional")
         check(exact.dtype in _FLOATS, f"exact {name}", f"of dtype {exact.dtype}")
     check(keys[0].shape[:2] == values[0].shape[:2], "keys and values", "of different batches")
+    store.settle_storage(keys[0], values[0])
     store.keys = _read_side(store, "key", first, *keys)
     store.values = _read_side(store, "value", first, *values)
     held = store.keys.tokens, store.values.tokens

@@ -9,6 +9,7 @@ from typing import Literal
 import mlx.core as mx
 
 from tqgen_kernels.cache.side import ExactSide, PackedSide, SideScheme
+from tqgen_kernels.kernels import storage_for
 from tqgen_kernels.operations import Layout, Packed, Storage
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.scheme import Scheme
@@ -21,10 +22,12 @@ class Store:
     """Both sides of a layer under one scheme. Empty until the first update tells the shapes.
 
     any_dim: a side whose head_dim has no rotation stays exact, with one warning; otherwise it is
-    a ValueError. storage: the layout of the packed tiles.
+    a ValueError. storage: the layout of the packed tiles; None for what suits the device.
     """
 
-    def __init__(self, scheme: Scheme, any_dim: bool = False, storage: Storage = "tiles") -> None:
+    def __init__(
+        self, scheme: Scheme, any_dim: bool = False, storage: Storage | None = None
+    ) -> None:
         self.scheme = scheme
         self.storage = storage
         self.any_dim = any_dim
@@ -39,6 +42,7 @@ class Store:
         """Add tokens: keys (B, H, L, D), values (B, H, L, Dv). Raises ValueError on a mismatch."""
         if self.keys is None or self.values is None:
             check_update(keys, values)
+            self.settle_storage(keys, values)
             both = self.side("key", keys), self.side("value", values)
             self.keys, self.values = both
         elif not (
@@ -52,6 +56,11 @@ class Store:
             )
         self.keys.append(keys)
         self.values.append(values)
+
+    def settle_storage(self, keys: mx.array, values: mx.array) -> None:
+        """Choose the layout of the packed tiles, once the head_dims are known."""
+        if self.storage is None:
+            self.storage = storage_for(self.scheme, keys.shape[-1], values.shape[-1])
 
     def side(self, which: Literal["key", "value"], like: mx.array) -> Side:
         """An empty side for tokens like these. Raises ValueError for an unsupported head_dim."""
@@ -121,7 +130,7 @@ class Store:
             k.scheme.seed,
             v.scheme.seed,
             self.scheme.codebook,
-            self.storage,
+            self.storage or "tiles",
         )
 
     @property

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache, create_attention_mask
 
-from tqgen_kernels.cache.handles import StoredArrays, handles
+from tqgen_kernels.cache.attention import is_patched
+from tqgen_kernels.cache.handles import StoredArrays, blank_handles, handles
 from tqgen_kernels.cache.state import State, read, write
 from tqgen_kernels.cache.store import Store
+from tqgen_kernels.cache.uses import only_attends
 from tqgen_kernels.operations import attend
 from tqgen_kernels.quant.scheme import Scheme
 
@@ -59,11 +62,18 @@ class TurboQuantKVCache:
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append keys (B, H, L, D) and values (B, H, L, Dv); returns handles on all tokens."""
         self.append(keys, values)
+        k, v = self.store.keys, self.store.values
+        if k and v and is_patched() and only_attends(sys._getframe(1)):
+            return blank_handles(self, k.shape, v.shape, k.exact.dtype)
         return self.keys_and_values()
 
     def keys_and_values(self) -> tuple[mx.array, mx.array]:
         """Handles on all tokens: keys (B, H, offset, D) and values (B, H, offset, Dv)."""
         return handles(self, *self.store.contents())
+
+    def contents(self) -> tuple[mx.array, mx.array]:
+        """All tokens, dequantised: keys (B, H, offset, D) and values (B, H, offset, Dv)."""
+        return self.store.contents()
 
     def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
         """Attention of the newest q.shape[2] tokens, if the packed store can answer."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.emulator.running import run
+from tqgen_kernels import emulator
 
 LANES = np.arange(64) % 32
 
@@ -105,3 +106,48 @@ def test_divergent_simdgroups_reconverge() -> None:
     """
     got = run(source, threads=64, group=64, shape=(64,))
     np.testing.assert_array_equal(got, np.repeat([32, 64 + 31], 32))
+
+
+LAST_GROUP = """
+    uint t = thread_index_in_threadgroup, group = threadgroup_position_in_grid.x;
+    threadgroup bool last;
+    out[1 + group * 32 + t] = float(group + t);
+    FENCE
+    threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);
+    if (t == 0) {
+        device atomic_uint* count = (device atomic_uint*)counter;
+        last = atomic_fetch_add_explicit(count, 1u, memory_order_relaxed) == 3;
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (!last) return;
+    FENCE
+    float s = 0;
+    for (uint g = 0; g < 4; ++g) s += out[1 + g * 32 + t];
+    s = simd_sum(s);
+    if (t == 0) out[0] = s;
+"""
+
+
+@pytest.mark.parametrize("order", ["ascending", "random"])
+@pytest.mark.parametrize("fenced", [True, False])
+def test_the_last_threadgroup_reads_what_others_published(fenced: bool, order: str) -> None:
+    fence = "atomic_thread_fence(mem_flags::mem_device, memory_order_seq_cst, thread_scope_device);"
+    kernel = emulator.metal_kernel(
+        name="last",
+        input_names=[],
+        output_names=["out", "counter"],
+        source=LAST_GROUP.replace("FENCE", fence if fenced else ""),
+    )
+
+    def launch() -> mx.array:
+        return kernel(
+            inputs=[], grid=(128, 1, 1), threadgroup=(32, 1, 1),
+            output_shapes=[(129,), (1,)], output_dtypes=[mx.float32, mx.uint32], init_value=0,
+        )[0]  # fmt: skip
+
+    with emulator.options(order=order):  # type: ignore[arg-type]
+        if fenced:
+            assert launch()[0].item() == 4 * 496 + 32 * 6
+        else:
+            with pytest.raises(emulator.MetalFault, match="another threadgroup wrote it"):
+                launch()

@@ -25,6 +25,9 @@ PROBLEMS: tuple[Problem, ...] = (
     QKScoresProblem(80, 3, gqa=3),
     AttendProblem(128, 64, 4, 3, gqa=4),
     AttendProblem(80, 96, 5, 1, gqa=2, q_len=3),
+    AttendProblem(128, 64, 4, 3, gqa=7, codebook="cubic", storage="fragment"),
+    EncodeProblem(96, 3, "key_fragment", codebook="uniform"),
+    DequantizeProblem(96, 5, "value_fragment", codebook="cubic"),
     CombineProblem(112),
 )
 
@@ -47,11 +50,13 @@ def test_every_candidate_renders_to_plain_metal(problem: Problem) -> None:
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=str)
 def test_the_stated_threadgroup_memory_is_what_the_text_declares(problem: Problem) -> None:
-    size = {"float": 4, "uint": 4, "uchar": 1}
+    size = {"float": 4, "float4": 16, "uint": 4, "uchar": 1}
     for variant in variants(problem):
         constants = dict(re.findall(r"constexpr constant int (\w+) = (\d+);", variant.header))
         declared = re.findall(r"^\s*threadgroup (\w+) \w+\[([^\]]+)\];", variant.source, re.M)
-        total = sum(size[kind] * int(eval(count, {}, _numbers(constants))) for kind, count in declared)
+        total = sum(
+            size[kind] * int(eval(count, {}, _numbers(constants))) for kind, count in declared
+        )
         assert total == variant.threadgroup_memory
 
 

@@ -31,6 +31,7 @@ def run(case: Faulty, **options: object) -> list[emulator.Finding]:
     return used.findings
 
 
+@pytest.mark.filterwarnings("ignore::tqgen_kernels.emulator.MetalWarning")
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
 def test_found_at_its_line(case: Faulty) -> None:
     findings = run(case, checks="full", order=case.order, timeout=0.3)
@@ -70,7 +71,8 @@ def test_soft_findings_raise_only_when_strict(case: Faulty) -> None:
         "output_dtypes": [mx.float32],
         "init_value": case.init,
     }
-    kernel(**call)  # type: ignore[arg-type]
+    with pytest.warns(emulator.MetalWarning, match=case.kind):
+        kernel(**call)  # type: ignore[arg-type]
     with emulator.options(strict=True), pytest.raises(emulator.MetalFault) as raised:
         kernel(**call)  # type: ignore[arg-type]
     assert raised.value.findings[0].kind == case.kind

@@ -7,7 +7,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault
+from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault, MetalWarning
 from tqgen_kernels.emulator.options import Options, options
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "MetalCompileError",
     "MetalFault",
     "MetalKernel",
+    "MetalWarning",
     "Options",
     "check",
     "install",

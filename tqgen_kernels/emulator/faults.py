@@ -37,3 +37,7 @@ class MetalFault(RuntimeError):
 
 class TooManyThreads(MetalFault, ValueError):
     """A threadgroup of more than 1024 threads; MLX reports it as a ValueError."""
+
+
+class MetalWarning(UserWarning):
+    """A soft finding, where it does not raise."""

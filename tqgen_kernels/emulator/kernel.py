@@ -1,6 +1,7 @@
 """A stand-in for mx.fast.metal_kernel: the same call, run on the CPU."""
 
 import ctypes
+import warnings
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from tqgen_kernels.emulator.build import kernel_library
 from tqgen_kernels.emulator.compiler import Compiler, find_compiler
 from tqgen_kernels.emulator.entry import template_arguments
-from tqgen_kernels.emulator.faults import Finding, MetalFault, TooManyThreads
+from tqgen_kernels.emulator.faults import Finding, MetalFault, MetalWarning, TooManyThreads
 from tqgen_kernels.emulator.launch import Library, Memory, launch, load
 from tqgen_kernels.emulator.options import Options, current
 from tqgen_kernels.emulator.report import Launched, describe
@@ -26,6 +27,7 @@ from tqgen_kernels.emulator.signature import (
 )
 
 MAX_THREADS = 1024  # of one threadgroup
+MAX_KEPT = 1000  # findings that options remember
 
 
 class MetalKernel:
@@ -200,8 +202,11 @@ def _too_many_threads(name: str, threadgroup: tuple[int, int, int]) -> TooManyTh
 
 def _raise_or_record(findings: tuple[Finding, ...], options: Options) -> None:
     options.findings.extend(findings)
+    del options.findings[:-MAX_KEPT]
     if any(options.strict or not finding.soft for finding in findings):
         raise MetalFault(findings)
+    for finding in findings:
+        warnings.warn(finding.message, MetalWarning, stacklevel=3)
 
 
 def _sizes(what: str, given: Sequence[int]) -> tuple[int, int, int]:

@@ -91,7 +91,7 @@ def _numpys_openblas() -> Path | None:
 
 def _bridge() -> Path:
     """The compiled SOURCE, in the cache folder. Raises OSError or SubprocessError."""
-    from tqgen_kernels.tuning.database import cache_dir
+    from tqgen_kernels.files import cache_dir
 
     name = hashlib.sha256(f"{platform.machine()}{SOURCE}".encode()).hexdigest()[:16]
     path = cache_dir() / "blas" / f"{name}.so"

@@ -6,6 +6,7 @@ one look-up: problems, geometry and parameter arrays are remembered.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -19,19 +20,24 @@ from tqgen_kernels.codegen.families.attend import params as attend_params
 from tqgen_kernels.codegen.families.attend import splits_for
 from tqgen_kernels.codegen.problem import (
     MAX_GQA,
+    STORAGES,
     AttendProblem,
     CombineProblem,
     DequantizeProblem,
     EncodeProblem,
+    Storage,
     batch_bucket,
     context_bucket,
 )
 from tqgen_kernels.codegen.variant import Launch
 from tqgen_kernels.quant.packing import TILE
+from tqgen_kernels.quant.scheme import Scheme
 
 if TYPE_CHECKING:
     from tqgen_kernels.backends import Launcher
     from tqgen_kernels.operations import Packed
+
+_STORAGE: dict[str, Storage] = {"cuda": "fragment"}
 
 
 def _name(dtype: mx.Dtype) -> Any:
@@ -59,6 +65,31 @@ def forget() -> None:
     registry.forget()
     _compiled.cache_clear()
     _attend_plan.cache_clear()
+
+
+def storage_for(scheme: Scheme, key_dim: int, value_dim: int) -> Storage:
+    """How a new cache lays out its tiles: "fragment" where that was measured to be faster.
+
+    Measured so far: NVIDIA (docs/performance.md). TQGEN_STORAGE=tiles|fragment sets it. The matrix
+    unit takes head_dims that are multiples of 32 and codebooks that decode by arithmetic.
+    """
+    wanted = os.environ.get("TQGEN_STORAGE") or _STORAGE.get(backends.default_name(), "tiles")
+    if wanted not in STORAGES:
+        raise ValueError(f"TQGEN_STORAGE={wanted!r} is unknown: use one of {', '.join(STORAGES)}.")
+    if wanted == "tiles" or scheme.key_bits is None or scheme.value_bits is None:
+        return "tiles"
+    try:
+        AttendProblem(
+            key_dim,
+            value_dim,
+            scheme.key_bits,
+            scheme.value_bits,
+            codebook=scheme.codebook,
+            storage="fragment",
+        )
+    except ValueError:
+        return "tiles"
+    return "fragment"
 
 
 def encode(

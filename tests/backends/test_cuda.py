@@ -28,7 +28,12 @@ def test_attributes_are_those_that_the_source_names():
     variant = default_variant(CombineProblem(128))
     prelude = cuda.cuda_text(variant, (128, 1, 1)).source.removesuffix(variant.source)
     defined = [line.split()[2] for line in prelude.splitlines()]
-    assert defined == ["thread_position_in_threadgroup", "threadgroup_position_in_grid"]
+    assert defined == [
+        "simdgroup_index_in_threadgroup",
+        "thread_index_in_simdgroup",
+        "thread_position_in_threadgroup",
+        "threadgroup_position_in_grid",
+    ]
 
 
 def test_attribute_rule_is_by_substring():
@@ -82,3 +87,28 @@ def test_launches_that_cuda_cannot_do(grid, threadgroup, message):
     launcher = cuda.build(default_variant(CombineProblem(128)))
     with pytest.raises(ValueError, match=message):
         launcher([], Launch(grid, threadgroup, (), ()))
+
+
+def test_mlx_gets_the_text_by_reference(tmp_path, monkeypatch):
+    monkeypatch.setenv("TQGEN_CACHE_DIR", str(tmp_path))
+    text = cuda.cuda_text(default_variant(CombineProblem(128)), (128, 1, 1))
+    short = cuda.by_reference(text)
+    paths = [s.removeprefix('#include "').rstrip().rstrip('"') for s in (short.header, short.source)]
+    assert [open(path, encoding="utf-8").read() for path in paths] == [text.header, text.source]
+    assert short.name == text.name
+
+
+def test_a_damaged_file_is_written_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("TQGEN_CACHE_DIR", str(tmp_path))
+    text = cuda.cuda_text(default_variant(CombineProblem(128)), (128, 1, 1))
+    cuda.by_reference(text)
+    (tmp_path / "cuda" / f"{text.name}.body.h").write_text("half of it")
+    cuda.by_reference(text)
+    assert (tmp_path / "cuda" / f"{text.name}.body.h").read_text() == text.source
+
+
+def test_without_a_cache_directory_mlx_gets_the_text_itself(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TQGEN_CACHE_DIR", str(tmp_path / "file"))
+    text = cuda.cuda_text(default_variant(CombineProblem(128)), (128, 1, 1))
+    assert cuda.by_reference(text) == text

@@ -13,13 +13,25 @@ import mlx.core as mx
 
 from tqgen_kernels.codegen.problem import family_of
 from tqgen_kernels.codegen.variant import Launch, Variant
+from tqgen_kernels.files import cache_dir, write_atomically
 
 if TYPE_CHECKING:
     from tqgen_kernels.backends import Launcher
 
 NAME = "cuda"
 
-_HEADERS = ("language", "vectors", "math", "simd", "atomics", "matrix", "fragments", "address_spaces")
+_HEADERS = (
+    "language",
+    "vectors",
+    "math",
+    "simd",
+    "atomics",
+    "matrix",
+    "fragments",
+    "address_spaces",
+)
+# What a text has to name to need a header; the others are always needed.
+_ONLY_FOR = {"atomics": "atomic", "matrix": "simdgroup_matrix", "fragments": "FRAGMENT_"}
 _MAX_BLOCKS = (2**31 - 1, 65535, 65535)  # CUDA's limits of a grid's x, y, z
 Dims = tuple[int, int, int]
 
@@ -42,10 +54,26 @@ class CudaText:
 def cuda_text(variant: Variant, threadgroup: Dims) -> CudaText:
     """The variant for one threadgroup size, which bounds its registers and folds its indices."""
     threads = threadgroup[0] * threadgroup[1] * threadgroup[2]
-    header = f"#define THREADS_OF_A_THREADGROUP {threads}\n{_metal_on_cuda()}\n{variant.header}"
+    ours = _metal_on_cuda(variant.header + variant.source)
+    header = f"#define THREADS_OF_A_THREADGROUP {threads}\n{ours}\n{variant.header}"
     source = _attributes(variant.source, threadgroup) + variant.source
     digest = hashlib.sha256((header + "\0" + source).encode()).hexdigest()
     return CudaText(f"tqgen_{family_of(variant.problem)}_{digest[:16]}", header, source)
+
+
+def by_reference(text: CudaText) -> CudaText:
+    """Includes of files that hold the text: MLX copies its strings at every launch, 50 KB of them
+    for a decode step. The text itself where the cache directory cannot be written."""
+    folder = cache_dir() / "cuda"
+    paths = [folder / f"{text.name}.{part}.h" for part in ("header", "body")]
+    try:
+        for path, content in zip(paths, (text.header, text.source), strict=True):
+            if not path.is_file() or path.read_text(encoding="utf-8") != content:
+                write_atomically(path, content.encode())
+    except OSError:
+        return text
+    header, source = (f'#include "{path.as_posix()}"\n' for path in paths)
+    return CudaText(text.name, header, source)
 
 
 def build(variant: Variant) -> Launcher:
@@ -57,7 +85,7 @@ def build(variant: Variant) -> Launcher:
 
     @lru_cache(maxsize=8)
     def kernel(threadgroup: Dims) -> Any:
-        text = cuda_text(variant, threadgroup)
+        text = by_reference(cuda_text(variant, threadgroup))
         return mx.fast.cuda_kernel(
             name=text.name,
             input_names=list(variant.input_names),
@@ -96,10 +124,16 @@ def _check_grid(geometry: Launch) -> None:
             )
 
 
-@lru_cache(maxsize=1)
-def _metal_on_cuda() -> str:
+def _metal_on_cuda(text: str) -> str:
+    """The headers that the text needs."""
+    wanted = (name for name in _HEADERS if _ONLY_FOR.get(name, "") in text)
+    return "\n".join(map(_header, wanted))
+
+
+@lru_cache(maxsize=len(_HEADERS))
+def _header(name: str) -> str:
     room = Path(__file__).parent / "include" / "metal_on_cuda"
-    return "\n".join((room / f"{name}.h").read_text(encoding="utf-8") for name in _HEADERS)
+    return (room / f"{name}.h").read_text(encoding="utf-8")
 
 
 def _attributes(source: str, threadgroup: Dims) -> str:

@@ -172,7 +172,7 @@ def emulator() -> Iterator[Finding]:
 
 def storage() -> Iterator[Finding]:
     """The folder of tuning records, compiled kernels and the demo model."""
-    from tqgen_kernels.tuning.database import CACHE_VARIABLE, cache_dir
+    from tqgen_kernels.files import CACHE_VARIABLE, cache_dir
 
     folder = cache_dir()
     advice = f"Set {CACHE_VARIABLE} to a folder with room that you may write to."

@@ -23,7 +23,7 @@ def report(
     from tqgen_kernels.tuning.label import short_label
     from tqgen_kernels.tuning.plot import png as draw
     from tqgen_kernels.tuning.report import page
-    from tqgen_kernels.tuning.storage import write_atomically
+    from tqgen_kernels.files import write_atomically
 
     def notice(text: str) -> None:
         typer.echo(f"notice: {text}", err=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import mlx.core as mx
 from filelock import FileLock
-from platformdirs import user_cache_dir
+
+from tqgen_kernels.files import cache_dir
 
 from .gguf import Progress, llama_config, llama_weights, read_gguf
 from .tokenizer import build_tokenizer, tokenizer_config
@@ -27,8 +27,7 @@ class ModelDirectoryError(RuntimeError):
 
 def models_dir() -> Path:
     """Where converted models live: $TQGEN_CACHE_DIR/models or the user's cache directory."""
-    root = os.environ.get("TQGEN_CACHE_DIR") or user_cache_dir("tqgen_kernels")
-    return Path(root).expanduser() / "models"
+    return cache_dir() / "models"
 
 
 def demo_dtype() -> str:

@@ -16,7 +16,8 @@ class Scheme:
     residual: how many of the newest tokens, at least, stay exact (0 or more).
     sinks: how many of the first tokens stay exact (0 or more).
     norm_correction: store ||x|| / ||codebook[codes]|| as the scale, not ||x|| / sqrt(d).
-    codebook: "lloyd-max", or "uniform" or "cubic", which decode by arithmetic.
+    codebook: "cubic" (within 0.2 % of the least distortion at 3 bits and 2 % at 4, and decoded by
+        arithmetic as well as by a table), "lloyd-max" (the least distortion), or "uniform".
     Raises ValueError for anything else.
     """
 
@@ -26,7 +27,7 @@ class Scheme:
     residual: int = 64
     sinks: int = 4
     norm_correction: bool = True
-    codebook: CodebookKind = "lloyd-max"
+    codebook: CodebookKind = "cubic"
 
     def __post_init__(self) -> None:
         for name, bits in (("key_bits", self.key_bits), ("value_bits", self.value_bits)):
@@ -90,5 +91,5 @@ SCHEMES = {
     "balanced": Scheme(key_bits=4, value_bits=3),
     "small": Scheme(key_bits=3, value_bits=3),
     "tiny": Scheme(key_bits=2, value_bits=2),
-    "seed": Scheme(key_bits=3, value_bits=3, residual=0, sinks=0, norm_correction=False),
+    "seed": Scheme(3, 3, residual=0, sinks=0, norm_correction=False, codebook="lloyd-max"),
 }

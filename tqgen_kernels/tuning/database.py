@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,6 +10,13 @@ from pathlib import Path
 
 from tqgen_kernels.codegen.paths import GENERATED
 from tqgen_kernels.codegen.problem import FAMILY_OF, Problem, format_problem
+from tqgen_kernels.files import (
+    CACHE_VARIABLE,
+    cache_dir,
+    keep_aside,
+    locked,
+    write_atomically,
+)
 from tqgen_kernels.tuning.buckets import bucketed
 from tqgen_kernels.tuning.environment import mismatches
 from tqgen_kernels.tuning.merge import comparable, merged
@@ -24,9 +30,6 @@ from tqgen_kernels.tuning.records import (
     seal,
 )
 from tqgen_kernels.tuning.soundness import sound_record, unsound
-from tqgen_kernels.tuning.storage import keep_aside, locked, write_atomically
-
-CACHE_VARIABLE = "TQGEN_CACHE_DIR"
 
 
 class TuningWarning(UserWarning):
@@ -185,16 +188,6 @@ def _outranks(stored: Record, fresh: Record) -> bool:
         and stored.stopped == "complete"
         and stored.policy.effort > fresh.policy.effort
     )
-
-
-def cache_dir() -> Path:
-    """$TQGEN_CACHE_DIR, or the user's cache directory."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given).expanduser()
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("tqgen_kernels"))
 
 
 def user_database(notice: Callable[[str], None] = _warn) -> Database:

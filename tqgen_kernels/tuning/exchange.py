@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from tqgen_kernels.files import write_atomically
 from tqgen_kernels.tuning.database import Database, user_database
 from tqgen_kernels.tuning.records import (
     SCHEMA,
@@ -23,7 +24,6 @@ from tqgen_kernels.tuning.records import (
 )
 from tqgen_kernels.tuning.select import Validate
 from tqgen_kernels.tuning.soundness import sound_record
-from tqgen_kernels.tuning.storage import write_atomically
 from tqgen_kernels.tuning.validate import validate as validate_text
 
 EXPORT_SCHEMA = "tqgen-tuning-export/1"

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tqgen_kernels.files import TEMPORARY
 from tqgen_kernels.tuning.database import Database
 from tqgen_kernels.tuning.select import Validate
-from tqgen_kernels.tuning.storage import TEMPORARY
 
 STALE_SECONDS = 3600.0  # a temporary file that old belongs to no running process
 

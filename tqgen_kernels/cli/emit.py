@@ -75,7 +75,9 @@ def metal_text(variant: Variant) -> tuple[str, tuple[int, int, int]]:
 
 
 def emit(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing, fail on a change.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing, fail on a change.")
+    ] = False,
 ) -> None:
     """Write generated/ from the templates, or check that it is what they render."""
     from tqgen_kernels.codegen.paths import GENERATED

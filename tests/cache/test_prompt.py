@@ -102,7 +102,7 @@ def test_lists_of_caches_are_saved_and_loaded(tmp_path: Path) -> None:
     pairs = zip(loaded[0][1].keys_and_values(), caches[0][1].keys_and_values(), strict=True)
     assert all(mx.array_equal(a, b) for a, b in pairs)
     assert 0 < loaded[0].nbytes <= caches[0].nbytes
-    assert loaded[0].trim(5) == 5
+    assert loaded[0][1].trim(5) == 5
     assert copy.deepcopy(loaded)[0].size() == 145
 
 

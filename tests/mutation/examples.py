@@ -15,7 +15,11 @@ def hard_examples(problem: Problem, example: Example) -> list[Example]:
     if isinstance(problem, EncodeProblem):
         return [_changed(example, x=_hard_vectors(example.inputs["x"], problem.dtype))]
     if isinstance(problem, AttendProblem):
-        return [_one_split(example, 1), _one_split(example, 25)]
+        # Half precision keeps fewer digits of a score: it may not be as far from the others.
+        return [
+            _one_split(example, 1),
+            _one_split(example, 25 if problem.dtype == "float32" else 6),
+        ]
     if isinstance(problem, CombineProblem):
         statistics = example.inputs["statistics"].copy()
         statistics[:, -1, 0] += 300.0  # the exact window outweighs every split
@@ -46,7 +50,7 @@ def _hard_vectors(x: Any, dtype: str) -> Any:
 def _one_split(example: Example, length: int) -> Example:
     """Every tile in one split, so that a SIMD group takes several; a full exact window.
 
-    length: of the queries. At 25 a score overflows unless the largest is subtracted first.
+    length: of the queries. At 25 exp2 overflows unless the largest score is subtracted first.
     """
     tiles, exact = example.scalars["tiles"], example.scalars["exact"]
     params = example.inputs["params"].copy()

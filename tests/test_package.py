@@ -89,11 +89,14 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert f"{info}/licenses/LICENSE" in archive.namelist()
 
 
-def test_the_source_distribution_holds_the_tests(built: Path) -> None:
+def test_the_source_distribution_holds_what_git_knows_and_nothing_else(built: Path) -> None:
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
+        names = {m.name.partition("/")[2] for m in archive.getmembers() if m.isfile()}
     assert {"tests/test_package.py", "Makefile", "LICENSE", "README.md"} <= names
+    folders = ("benchmarks", "docs", "examples", "generated", "templates", "tests", "tqgen_kernels")
+    expected = set().union(*(tracked(folder) for folder in folders))
+    assert {name for name in names if "/" in name} == expected
 
 
 def test_public_names_import_outside_the_repository(installed: Path) -> None:

@@ -48,7 +48,7 @@ def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
 def test_names_of_schemes() -> None:
     assert set(SCHEMES) < set(DEFAULT_NAMES)
     assert scheme_of("tiny") is SCHEMES["tiny"]
-    assert scheme_of("k4v3-cubic") == Scheme(codebook="cubic")
+    assert scheme_of("k4v3-uniform") == Scheme(codebook="uniform")
     assert scheme_of("k5v16") == Scheme(key_bits=5, value_bits=None)
 
 
@@ -73,5 +73,5 @@ def test_a_cache_that_fails_is_named_not_raised(model: Any) -> None:
         raise RuntimeError("no such thing\nsecond line")
 
     tested = contender("fp16", SHAPES)
-    failing = type(tested)("broken", broken, 1.0)
+    failing = type(tested)("broken", broken, 1.0, "")
     assert why_not(failing, model) == "RuntimeError: no such thing"

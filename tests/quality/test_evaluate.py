@@ -98,7 +98,7 @@ def test_a_damaged_unit_is_kept_aside_and_measured_again(
         path.write_bytes(path.read_bytes()[:-9])
     count = len(list(run.folder.iterdir()))
     assert rows(evaluate(run, fp16)) == first
-    assert len(said) == count == len(list(run.folder.glob("*.damaged")))
+    assert len(said) == count == len(list(run.folder.glob("*.damaged*")))
 
 
 def test_another_plan_or_text_has_units_of_its_own(
@@ -113,12 +113,13 @@ def test_another_plan_or_text_has_units_of_its_own(
         replace(run, loaded=replace(loaded, fingerprint="of another model")),
     ]
     paths = {each.path(fp16, kind="forced", window=0) for each in [run, *others]}
-    assert len(paths) == 5
+    paths.add(run.path(replace(fp16, spec="the name stands for another"), kind="forced", window=0))
+    assert len(paths) == 6
 
 
 def test_rows_tables_json_and_plot(loaded: LoadedModel, tokens: list[int], tmp_path: Path) -> None:
     run = evaluation(loaded, tokens, tmp_path, [])
-    broken = Contender("broken", lambda model: [], 2.0)
+    broken = Contender("broken", lambda model: [], 2.0, "broken")
     made = rows(evaluate(run, [*contenders(loaded, "fp16", "mlx-8", "mlx-2", "k2v2"), broken]))
     fp16, fine, coarse, ours, refused = made
     assert (fp16.kl_mean, fp16.top1, fp16.perplexity_change) == (0.0, 100.0, 0.0)

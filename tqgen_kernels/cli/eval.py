@@ -53,12 +53,13 @@ def evaluate(
     from rich.console import Console
 
     from tqgen_kernels.demo.model import demo_model
+    from tqgen_kernels.files import write_atomically
     from tqgen_kernels.quality.contenders import DEFAULT_NAMES, contender
     from tqgen_kernels.quality.evaluate import Evaluation, Plan
     from tqgen_kernels.quality.evaluate import evaluate as measure
     from tqgen_kernels.quality.load import blas_advice, load_model
     from tqgen_kernels.quality.passkey import DEPTHS
-    from tqgen_kernels.quality.report import as_json, markdown, plot, rows, tables, write_text
+    from tqgen_kernels.quality.report import as_json, markdown, plot, rows, tables
     from tqgen_kernels.quality.teacher import Steps
 
     steps = Steps(
@@ -88,9 +89,8 @@ def evaluate(
         f"{steps.score_from}, {str(loaded.dtype).rpartition('.')[2]}"
     )
     document = as_json(result, evaluation)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "results.json", document)
-    write_text(out / "table.md", markdown(result))
+    write_atomically(out / "results.json", document.encode())
+    write_atomically(out / "table.md", markdown(result).encode())
     try:
         plot(result, out / "kl-bits.png", title)
     except ImportError:

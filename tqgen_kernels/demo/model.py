@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 from filelock import FileLock
 
-from tqgen_kernels.files import cache_dir
+from tqgen_kernels.files import cache_dir, keep_aside
 
 from .gguf import Progress, llama_config, llama_weights, read_gguf
 from .tokenizer import build_tokenizer, tokenizer_config
@@ -55,7 +55,9 @@ def demo_model(dtype: str | None = None, *, say: Say, progress: Progress) -> Pat
                 if problem is None:
                     say(f"model: {target} (converted before)")
                     return target
-                say(f"model: {target} is damaged ({problem}); kept as {set_aside(target).name}")
+                say(
+                    f"model: {target} is damaged ({problem}); kept as {keep_aside(target, 'damaged').name}"
+                )
             _build(target, dtype, say, progress)
     except OSError as error:
         raise ModelDirectoryError(
@@ -89,15 +91,6 @@ def damage(folder: Path, progress: Progress) -> str | None:
             return f"{name} has changed"
     progress("checking the model", len(files), len(files))
     return None
-
-
-def set_aside(folder: Path) -> Path:
-    """Rename a damaged directory to the first free `NAME.damaged`, `NAME.damaged-2`, ..."""
-    aside, n = folder.with_name(f"{folder.name}.damaged"), 1
-    while aside.exists():
-        n += 1
-        aside = folder.with_name(f"{folder.name}.damaged-{n}")
-    return folder.rename(aside)
 
 
 def _build(target: Path, dtype: str, say: Say, progress: Progress) -> None:

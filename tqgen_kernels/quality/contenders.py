@@ -16,45 +16,48 @@ from .teacher import CacheFactory
 
 MLX_GROUP = 64  # values that share mlx-lm's fp16 scale and bias
 DEFAULT_NAMES = ("fp16", "mlx-8", "mlx-4", "mlx-3", *SCHEMES)
-CUSTOM = re.compile(r"k([1-8]|16)v([1-8]|16)(?:-(uniform|cubic))?")
+CUSTOM = re.compile(r"k([1-8]|16)v([1-8]|16)(?:-(lloyd-max|uniform|cubic))?")
 
 
 @dataclass(frozen=True)
 class Contender:
     """A cache to measure. `bits`: codes and scales, mean of keys and values, per stored value;
-    fp16 exact windows are not in it (`stored_bytes` has them)."""
+    fp16 exact windows are not in it (`stored_bytes` has them). spec: all that the name stands
+    for, so that a measurement is never taken for one of another cache."""
 
     name: str
     factory: CacheFactory
     bits: float
+    spec: str
 
 
 def contender(name: str, shapes: Sequence[tuple[int, int, int]]) -> Contender:
     """The contender called `name` for a model with these kv_shapes.
 
     'fp16'; 'mlx-B' (mlx-lm's QuantizedKVCache, B in 2, 3, 4, 6, 8); a named Scheme; or 'kXvY',
-    the default scheme with X key bits and Y value bits (16: not compressed), with '-uniform' or
-    '-cubic' for another codebook. Raises ValueError.
+    the default scheme with X key bits and Y value bits (16: not compressed), with '-lloyd-max',
+    '-uniform' or '-cubic' for that codebook. Raises ValueError.
     """
     if name == "fp16":
-        return Contender(name, plain_cache, 16.0)
+        return Contender(name, plain_cache, 16.0, name)
     if name in {f"mlx-{bits}" for bits in (2, 3, 4, 6, 8)}:
         bits = int(name.removeprefix("mlx-"))
-        return Contender(name, _mlx_factory(bits), bits + 32 / MLX_GROUP)
+        return Contender(name, _mlx_factory(bits), bits + 32 / MLX_GROUP, name)
     scheme = scheme_of(name)
-    return Contender(name, _turboquant_factory(scheme), scheme_bits(scheme, shapes))
+    bits_stored = scheme_bits(scheme, shapes)
+    return Contender(name, _turboquant_factory(scheme), bits_stored, repr(scheme))
 
 
 def scheme_of(name: str) -> Scheme:
     """The scheme of a TurboQuant contender: a named one or 'kXvY'. Raises ValueError."""
     if match := CUSTOM.fullmatch(name):
         key, value = (None if side == "16" else int(side) for side in match.groups()[:2])
-        kind = cast("CodebookKind", match[3] or "lloyd-max")
+        kind = cast("CodebookKind", match[3] or Scheme.codebook)
         return Scheme(key_bits=key, value_bits=value, codebook=kind)
     if name not in SCHEMES:
         raise ValueError(
             f"cache {name!r} is unknown: choose fp16, mlx-8, mlx-6, mlx-4, mlx-3, mlx-2, "
-            f"{', '.join(SCHEMES)}, or kXvY with 1 to 8 or 16 bits, as in k4v2 or k4v3-cubic."
+            f"{', '.join(SCHEMES)}, or kXvY with 1 to 8 or 16 bits, as in k4v2 or k4v3-uniform."
         )
     return SCHEMES[name]
 

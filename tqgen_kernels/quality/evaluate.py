@@ -60,7 +60,7 @@ class Evaluation:
             "text": hashlib.sha256(repr(list(self.tokens)).encode()).hexdigest(),
             "steps": asdict(self.plan.steps),
             "windows": self.plan.windows,
-            "cache": contender.name,
+            "cache": contender.spec,
             "versions": [version(name) for name in ("mlx", "mlx-lm")],
             **what,
         }

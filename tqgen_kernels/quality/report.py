@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tqgen_kernels.files import write_atomically
 from tqgen_kernels.quant.scheme import SCHEMES
 
 from .agreement import Greedy, greedy_agreement
@@ -179,16 +180,6 @@ def as_json(rows: Sequence[Row], evaluation: Evaluation) -> str:
     return json.dumps(document, indent=1)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     """KL divergence (log scale) against bits per value, as PNG. Needs matplotlib."""
     import matplotlib
@@ -219,10 +210,7 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     axes.grid(True, which="both", alpha=0.3)
     if points:
         axes.legend()
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.png")
-    try:
-        figure.savefig(partial, dpi=150)
-        partial.replace(path)
-    finally:
-        plt.close(figure)
-        partial.unlink(missing_ok=True)
+    image = BytesIO()
+    figure.savefig(image, format="png", dpi=150)
+    plt.close(figure)
+    write_atomically(path, image.getvalue())

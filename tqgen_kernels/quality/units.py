@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+
+from tqgen_kernels.files import keep_aside, write_atomically
 
 from .agreement import Agreement, Greedy
 from .passkey import Passkey
@@ -27,13 +28,7 @@ def unit_path(folder: Path, description: dict[str, Any]) -> Path:
 
 def write_unit(path: Path, unit: Unit) -> None:
     """Write atomically: the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        partial.write_bytes(msgspec.json.encode(unit))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, msgspec.json.encode(unit))
 
 
 def read_unit(path: Path, kind: type[T], say: Say) -> T | None:
@@ -43,6 +38,6 @@ def read_unit(path: Path, kind: type[T], say: Say) -> T | None:
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        aside = path.rename(path.with_suffix(".damaged"))
+        aside = keep_aside(path, "damaged")
         say(f"{path.name} is damaged ({error}); kept as {aside.name}, measured again")
         return None

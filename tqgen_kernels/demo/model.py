@@ -55,9 +55,8 @@ def demo_model(dtype: str | None = None, *, say: Say, progress: Progress) -> Pat
                 if problem is None:
                     say(f"model: {target} (converted before)")
                     return target
-                say(
-                    f"model: {target} is damaged ({problem}); kept as {keep_aside(target, 'damaged').name}"
-                )
+                aside = keep_aside(target, "damaged")
+                say(f"model: {target} is damaged ({problem}); kept as {aside.name}")
             _build(target, dtype, say, progress)
     except OSError as error:
         raise ModelDirectoryError(

@@ -11,6 +11,7 @@ from mlx_lm.models.cache import KVCache, create_attention_mask
 
 from tqgen_kernels.cache.attention import is_patched
 from tqgen_kernels.cache.handles import StoredArrays, blank_handles, handles
+from tqgen_kernels.cache.side import GROW_EXACT
 from tqgen_kernels.cache.state import State, read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.uses import only_attends
@@ -31,6 +32,8 @@ class TurboQuantKVCache:
     Method: TurboQuant (arXiv 2504.19874, section 3), the newest and the first tokens exact.
     `apply_patch()` makes attention read the packed form; without it every step dequantises.
     """
+
+    step = GROW_EXACT  # mlx-lm's name for the tokens by which buffers grow
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,8 +86,12 @@ class Bench:
         soft: list[emulator.Finding] = []
         for order in ORDERS:
             for example in self.examples:
-                with emulator.options(checks="full", order=order, timeout=TIMEOUT) as used:  # type: ignore[arg-type]
+                with (
+                    emulator.options(checks="full", order=order, timeout=TIMEOUT) as used,
+                    warnings.catch_warnings(),
+                ):
                     try:
+                        warnings.simplefilter("ignore", emulator.MetalWarning)
                         outputs = compiled(example_arrays(example), example.scalars)
                         mx.eval(outputs)
                     except emulator.MetalFault as fault:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import runpy
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
-from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault
+from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault, MetalWarning
 from tqgen_kernels.emulator.signature import Dtype, GeneratedKernel, InputSpec, metal_source
 
 
@@ -74,7 +75,11 @@ def run_python(path: Path, *, static: bool = False, seed: int = 0) -> PythonRun:
     sys.argv, sys.path[0:0] = [str(path)], [str(path.parent)]
     failure = None
     try:
-        with emulator.options(checks="full", order="random", seed=seed):
+        with (
+            emulator.options(checks="full", order="random", seed=seed),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", MetalWarning)  # each use has its findings
             runpy.run_path(str(path), run_name="__main__")
     except SystemExit:
         pass

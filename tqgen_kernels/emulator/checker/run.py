@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
 from tqgen_kernels.emulator.checker.kernels import Buffer, KernelText, dtype_of
-from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault
+from tqgen_kernels.emulator.faults import Finding, MetalCompileError, MetalFault, MetalWarning
 from tqgen_kernels.emulator.signature import Dtype, GeneratedKernel, InputSpec, metal_source
 
 ELEMENTS = 1024  # of an array whose shape is not given
@@ -104,7 +105,9 @@ def run(call: Call, kernel: KernelText, order: Order, seed: int) -> list[Diagnos
 
     with emulator.options(checks="full", order=order, seed=seed, timeout=TIMEOUT) as used:
         try:
-            emulator.metal_kernel(**call.build)(**call.launch)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", MetalWarning)  # `used` has them
+                emulator.metal_kernel(**call.build)(**call.launch)
         except MetalFault as fault:
             used.findings.extend(f for f in fault.findings if f not in used.findings)
         except MetalCompileError as error:

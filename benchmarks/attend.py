@@ -201,8 +201,8 @@ def measure(case: Case, backend: str, *, rounds: int, seconds: float) -> dict[st
 
 
 COLUMNS = (
-    "problem", "fp16 us", "tiles us", "tiles x", "fragment us", "fragment x", "fragment quartiles us",
-    "fragment error",
+    "problem", "fp16 us", "tiles us", "tiles x",
+    "fragment us", "fragment x", "fragment quartiles us", "fragment error",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -93,8 +94,8 @@ def test_mlx_gets_the_text_by_reference(tmp_path, monkeypatch):
     monkeypatch.setenv("TQGEN_CACHE_DIR", str(tmp_path))
     text = cuda.cuda_text(default_variant(CombineProblem(128)), (128, 1, 1))
     short = cuda.by_reference(text)
-    paths = [s.removeprefix('#include "').rstrip().rstrip('"') for s in (short.header, short.source)]
-    assert [open(path, encoding="utf-8").read() for path in paths] == [text.header, text.source]
+    included = [line.split('"')[1] for line in (short.header, short.source)]
+    assert [Path(path).read_text() for path in included] == [text.header, text.source]
     assert short.name == text.name
 
 

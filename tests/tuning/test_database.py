@@ -8,10 +8,9 @@ from msgspec.structs import replace
 
 from tests.tuning.fake import ENVIRONMENT, PROBLEM, config, tuned
 from tqgen_kernels.codegen.problem import EncodeProblem
-from tqgen_kernels.files import cache_dir
+from tqgen_kernels.files import cache_dir, write_atomically
 from tqgen_kernels.tuning.database import Database, TuningWarning, user_database
 from tqgen_kernels.tuning.records import encode, seal
-from tqgen_kernels.files import write_atomically
 
 KEY = ENVIRONMENT.device_key
 

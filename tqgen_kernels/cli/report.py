@@ -19,11 +19,11 @@ def report(
     ] = False,
 ) -> None:
     """Write one self-contained HTML page: every candidate, the roofline, the winner and why."""
+    from tqgen_kernels.files import write_atomically
     from tqgen_kernels.tuning.database import bundled_database, user_database
     from tqgen_kernels.tuning.label import short_label
     from tqgen_kernels.tuning.plot import png as draw
     from tqgen_kernels.tuning.report import page
-    from tqgen_kernels.files import write_atomically
 
     def notice(text: str) -> None:
         typer.echo(f"notice: {text}", err=True)

@@ -102,7 +102,9 @@ COMBINE = Family(
     template="combine/combine.metal.jinja",
     inputs=("partials", "statistics", "signs", "params"),
     outputs=("out",),
-    tunables=lambda p: (Tunable("parts", (4, 2, 1, 8), "parts of the splits that are added up side by side"),),
+    tunables=lambda p: (
+        Tunable("parts", (4, 2, 1, 8), "parts of the splits that are added up side by side"),
+    ),
     restrictions=(
         Restriction(
             f"value_dim x parts is more than {MAX_THREADS} threads",

@@ -14,12 +14,13 @@ MAX_LINES = 400
 
 # A room imports only rooms before it.
 ORDER = (
+    "files",
+    "cpu_blas",
     "emulator",
     "quant",
     "codegen",
     "backends",
     "tuning",
-    "cpu_blas",
     "registry",
     "kernels",
     "operations",

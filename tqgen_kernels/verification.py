@@ -58,8 +58,37 @@ def problems(head_dim: int) -> Iterator[Problem]:
         yield AttendProblem(
             head_dim, head_dim, key_bits, value_bits, gqa, q_len, dtype, kv_heads=2, batch=2  # type: ignore[arg-type]
         )  # fmt: skip
+    if head_dim % 32 == 0:
+        yield from _fragment_problems(head_dim)
     for dtype in ("float16", "bfloat16", "float32"):
         yield CombineProblem(head_dim, dtype, heads=7, batch=2)  # type: ignore[arg-type]
+
+
+def _fragment_problems(head_dim: int) -> Iterator[Problem]:
+    """The same for tiles that are packed after the 8x8 matrix unit."""
+    for bits in (2, 3, 4):
+        for layout in ("key_fragment", "value_fragment"):
+            yield EncodeProblem(head_dim, bits, layout, codebook="cubic", kv_heads=2)
+            yield DequantizeProblem(head_dim, bits, layout, codebook="cubic", kv_heads=2)
+    for key_bits, value_bits, gqa, q_len in (
+        (4, 3, 4, 1),
+        (3, 3, 7, 1),
+        (2, 2, 16, 1),
+        (3, 4, 2, 4),
+    ):
+        problem = AttendProblem(
+            head_dim,
+            head_dim,
+            key_bits,
+            value_bits,
+            gqa,
+            q_len,
+            codebook="cubic",
+            storage="fragment",
+            kv_heads=2,
+        )
+        if candidates(FAMILIES["attend"], problem):
+            yield problem
 
 
 def chosen_configs(problem: Problem, every: int) -> list[Config]:

@@ -6,6 +6,7 @@ from tqgen_kernels.codegen.problem import AttendProblem, EncodeProblem, Problem,
 from tqgen_kernels.codegen.space import MAX_THREADGROUP_MEMORY, candidates, check_config, space
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.quant.hadamard import supported_dims
+from tqgen_kernels.verification import HEAD_DIMS, problems
 
 
 @pytest.mark.parametrize("problem", bundled_problems(), ids=str)
@@ -25,6 +26,13 @@ def test_attend_has_a_default_for_every_head_dim(dim: int, gqa: int) -> None:
     problem = AttendProblem(dim, dim, 8, 8, gqa=gqa, q_len=8)
     check_config(family, problem, family.default(problem))
     assert family.threadgroup_memory(problem, family.default(problem)) <= MAX_THREADGROUP_MEMORY
+
+
+@pytest.mark.parametrize("dim", HEAD_DIMS)
+def test_what_verify_runs_has_a_default(dim: int) -> None:
+    for problem in problems(dim):
+        family = FAMILIES[family_of(problem)]
+        check_config(family, problem, family.default(problem))
 
 
 def test_a_removed_candidate_names_its_restriction() -> None:

@@ -79,7 +79,7 @@ def _bytes_moved(p: QKScoresProblem) -> int:
 
 
 def _default(p: QKScoresProblem) -> Config:
-    rows = min(8, 1 << (p.gqa * p.q_len - 1).bit_length())
+    rows = min(4 if p.head_dim > 256 else 8, 1 << (p.gqa * p.q_len - 1).bit_length())
     return Config.of(layout="token", lookup="threadgroup", rows=rows, simdgroups=4)
 
 

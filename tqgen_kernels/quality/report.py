@@ -199,13 +199,15 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     for marker, (label, group) in zip("s^o", groups.items(), strict=True):
         line = sorted((bits or 0.0, kl or 0.0) for _, bits, kl in group)
         if line:
-            axes.plot(*zip(*line, strict=True), marker=marker, label=label)
+            style = "-" if marker == "s" else "none"  # only one family differs in bits alone
+            axes.plot(*zip(*line, strict=True), marker=marker, linestyle=style, label=label)
         for name, bits, kl in group:
             axes.annotate(
                 name, (bits or 0.0, kl or 0.0), textcoords="offset points", xytext=(5, 5), size=8
             )
     axes.set(xlabel="bits per value (codes and scales)", ylabel="KL from the fp16 cache, nats")
     axes.set_yscale("log")
+    axes.margins(x=0.12)
     axes.set_title(title, size=9)
     axes.grid(True, which="both", alpha=0.3)
     if points:

@@ -5,6 +5,7 @@ Everything that runs a kernel goes through here: the cache, the tuner, verificat
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from threading import RLock
@@ -20,6 +21,9 @@ from tqgen_kernels.tuning.runner import InvalidVariant
 from tqgen_kernels.tuning.select import Choice
 
 SMALL = 256  # tokens of the launch that shows whether a variant works on this device
+
+AUTOTUNE = ("load", "off", "missing")
+MISSING_SECONDS = 20.0
 
 _lock = RLock()
 _launchers: dict[tuple[str, str], backends.Launcher] = {}
@@ -128,7 +132,27 @@ def _default(problem: Problem) -> Choice:
 
 
 def choose(problem: Problem, backend: str) -> Choice:
-    """What the tuning records say; the declared default where they say nothing."""
+    """What the tuning records say; the declared default where they say nothing.
+
+    TQGEN_AUTOTUNE: "load" (the default) reads records, "off" does not, "missing" tunes a problem
+    that has no record of its own on the spot, for at most MISSING_SECONDS. Raises ValueError for
+    another value.
+    """
+    mode = os.environ.get("TQGEN_AUTOTUNE") or "load"
+    if mode not in AUTOTUNE:
+        raise ValueError(f"TQGEN_AUTOTUNE={mode!r} is unknown: use one of {', '.join(AUTOTUNE)}.")
+    if mode == "off":
+        return _default(problem)
+    choice = _recorded(problem, backend)
+    if mode == "missing" and choice.origin != "exact record":
+        from tqgen_kernels.autotuning import autotune
+
+        autotune([problem], seconds=MISSING_SECONDS, quick=True, backend=backend)
+        choice = _recorded(problem, backend)
+    return choice
+
+
+def _recorded(problem: Problem, backend: str) -> Choice:
     from tqgen_kernels.tuning.database import bundled_database, user_database
     from tqgen_kernels.tuning.environment import detect
     from tqgen_kernels.tuning.select import select

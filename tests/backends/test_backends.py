@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -116,6 +118,22 @@ def test_a_wrong_kernel_is_found_and_the_default_runs_instead(
     assert found.compiled.variant.config == default
     assert found.choice.origin == "default"
     registry.forget()
+
+
+def test_autotune_modes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TQGEN_CACHE_DIR", str(tmp_path))
+    problem = CombineProblem(64, heads=11, context=1024)
+    assert registry.choose(problem, "emulated").origin == "default"
+    monkeypatch.setenv("TQGEN_AUTOTUNE", "missing")
+    monkeypatch.setattr(registry, "MISSING_SECONDS", 2.0)
+    assert registry.choose(problem, "emulated").origin == "exact record"
+    monkeypatch.setenv("TQGEN_AUTOTUNE", "load")
+    assert registry.choose(problem, "emulated").origin == "exact record"
+    monkeypatch.setenv("TQGEN_AUTOTUNE", "off")
+    assert registry.choose(problem, "emulated").origin == "default"
+    monkeypatch.setenv("TQGEN_AUTOTUNE", "always")
+    with pytest.raises(ValueError, match="load, off, missing"):
+        registry.choose(problem, "emulated")
 
 
 def test_a_text_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ inline float centroid(Words tile, Table table, int token, int dim) {
 }
 
 constexpr constant int VECTORS = 2;  // at once
-[[kernel]] void custom_kernel_tqgen_dequantize_d80_b3_value_f16_no_rotated_cubic_parallel_x2_b8add2fc81_uint32_t_float16_t_float_int32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_dequantize_d80_b3_value_f16_no_rotated_cubic_parallel_x2_0782b5f288_uint32_t_float16_t_float_int32_t_float16_t(
   const device uint32_t* words [[buffer(0)]],
   const device float16_t* scales [[buffer(1)]],
   const device float* signs [[buffer(2)]],
@@ -120,7 +120,6 @@ threadgroup_barrier(mem_flags::mem_threadgroup);
 for (uint token = vector; token < 32; token += VECTORS) {
   const float scale = float(scales[stored * 32 + token]);
   const uint self = vector * HEAD_DIM + dim;
-  threadgroup_barrier(mem_flags::mem_threadgroup);
   y[self] = centroid(tile, table, token, dim);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   hadamard_threadgroup<M, POWER>(y, VECTORS, HADAMARD_ROWS, self, VECTORS * HEAD_DIM);

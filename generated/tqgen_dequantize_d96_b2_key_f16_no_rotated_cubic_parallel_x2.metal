@@ -86,7 +86,7 @@ inline float centroid(Words tile, Table table, int token, int dim) {
 }
 
 constexpr constant int VECTORS = 2;  // at once
-[[kernel]] void custom_kernel_tqgen_dequantize_d96_b2_key_f16_no_rotated_cubic_parallel_x2_79d1ef5d18_uint32_t_float16_t_float_int32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_dequantize_d96_b2_key_f16_no_rotated_cubic_parallel_x2_8cae770ac7_uint32_t_float16_t_float_int32_t_float16_t(
   const device uint32_t* words [[buffer(0)]],
   const device float16_t* scales [[buffer(1)]],
   const device float* signs [[buffer(2)]],
@@ -118,7 +118,6 @@ threadgroup_barrier(mem_flags::mem_threadgroup);
 for (uint token = vector; token < 32; token += VECTORS) {
   const float scale = float(scales[stored * 32 + token]);
   const uint self = vector * HEAD_DIM + dim;
-  threadgroup_barrier(mem_flags::mem_threadgroup);
   y[self] = centroid(tile, table, token, dim);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   hadamard_threadgroup<M, POWER>(y, VECTORS, HADAMARD_ROWS, self, VECTORS * HEAD_DIM);

@@ -28,10 +28,10 @@ class Packed:
 
     key_words (B, H, capacity, W, 32) and value_words (B, H, capacity, value_bits, Dv), uint32;
     key_scales and value_scales (B, H, capacity, 32), float16; exact_keys (B, H, window, D) and
-    exact_values (B, H, window, Dv) in the model's dtype, not rotated. Of these, the first `tiles`
-    tiles and the first `exact` tokens of the window hold something. The newest tokens are at the
-    end of the window. storage "fragment": the words' last two axes are (D / 32 * bits, 32) on both
-    sides.
+    exact_values (B, H, window, Dv) in the model's dtype, not rotated. All keys may lack the
+    same vector a head: softmax does not see it. Of these, the first `tiles` tiles and the first
+    `exact` tokens of the window hold something. The newest tokens are at the end of the window.
+    storage "fragment": the words' last two axes are (D / 32 * bits, 32) on both sides.
     """
 
     key_words: mx.array

@@ -20,8 +20,9 @@ from tqgen_kernels.cache.state import FIELDS, StateError
 from tqgen_kernels.quant import packing, reference
 
 ARRAYS = ("exact_keys", "exact_values", "key_words", "value_words", "key_scales", "value_scales")
-SCHEME = ("key_bits", "value_bits", "seed", "residual", "sinks", "norm_correction", "codebook")
-NAMES = (*ARRAYS, "first", "format", "any_dim", *SCHEME)
+BITS = ("key_bits", "value_bits")
+SCHEME = (*BITS, "seed", "residual", "sinks", "norm_correction", "codebook", "centre")
+NAMES = (*ARRAYS, "first", "format", "any_dim", *SCHEME, "key_centre")
 
 
 def filled(cache: Any, tokens: int = 150, batch: int = 1, dims: tuple[int, int] = (96, 64)) -> Any:
@@ -152,11 +153,24 @@ def damage(**changes: Any) -> list[Any]:
         ({"norm_correction": "yes"}, "norm correction"),
         ({"codebook": "dense"}, "dense"),
         ({"codebook": 3}, "codebook"),
+        ({"centre": 1}, "centring"),
+        ({"centre": False}, "centre"),
+        ({"key_centre": None}, "centre"),
+        ({"key_centre": 0.5}, "centre"),
+        ({"key_centre": lambda a: a[:, :1]}, "centre .*float16 of shape"),
+        ({"key_centre": lambda a: a.astype(mx.float32)}, "centre .*float32"),
+        ({"key_centre": lambda a: a * float("nan")}, "centre .*NaN"),
     ],
 )
 def test_damaged_states_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(StateError, match=message):
         TurboQuantKVCache.from_state(damage(**changes))
+
+
+def test_a_file_of_an_earlier_version_is_refused_by_its_name() -> None:
+    earlier = damage(format="turboquant-1")[:-2]
+    with pytest.raises(StateError, match="'turboquant-1'.*make the prompt cache again"):
+        TurboQuantKVCache.from_state(earlier)
 
 
 @pytest.mark.parametrize("state", [None, [], (1, 2), mx.zeros((3,)), "state", [None] * FIELDS])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tqgen_kernels import Scheme
+from tqgen_kernels.cache.centre import CENTRE_TOKENS
 from tqgen_kernels.cache.state import read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.operations import MAX_Q_LEN, Storage
@@ -29,21 +30,27 @@ class PlainSide:
     scheme: Scheme
     bits: int | None
     seed: int
+    centred: bool = False
     tokens: list[NDArray[np.float64]] = field(default_factory=list)
     tiles: int = 0
+    centre: NDArray[np.float64] | float = 0.0
 
     def append(self, x: NDArray[np.float32]) -> None:
         self.tokens += [x[:, :, i].astype(np.float64) for i in range(x.shape[2])]
         s = self.scheme
         room = s.sinks + max(s.residual, MAX_Q_LEN)
         while self.bits is not None and len(self.tokens) - self.tiles * TILE >= room + TILE:
+            if self.centred and not self.tiles:
+                self.centre = np.mean(self.tokens[s.sinks : s.sinks + CENTRE_TOKENS], axis=0)
             for i in range(TILE):
                 at = s.sinks + self.tiles * TILE + i
                 book = s.codebook
+                token = self.tokens[at] - self.centre
                 encoded = reference.encode(
-                    self.tokens[at], self.bits, self.seed, s.norm_correction, codebook=book
+                    token, self.bits, self.seed, s.norm_correction, codebook=book
                 )
-                self.tokens[at] = reference.decode(encoded, self.bits, self.seed, codebook=book)
+                token = reference.decode(encoded, self.bits, self.seed, codebook=book)
+                self.tokens[at] = token + self.centre
             self.tiles += 1
 
     def trim(self, n: int) -> None:
@@ -86,6 +93,7 @@ steps = st.lists(
     sinks=st.sampled_from([0, 1, 4]),
     correction=st.booleans(),
     codebook=st.sampled_from(["lloyd-max", "uniform", "cubic"]),
+    centre=st.booleans(),
     storage=st.sampled_from(["tiles", "fragment"]),
     first=st.integers(1, 150),
     steps=steps,
@@ -98,13 +106,15 @@ def test_a_store_holds_what_the_reference_says(
     sinks: int,
     correction: bool,
     codebook: CodebookKind,
+    centre: bool,
     storage: Storage,
     first: int,
     steps: list[tuple[str, int]],
 ) -> None:
-    scheme = Scheme(key_bits, value_bits, 7, residual, sinks, correction, codebook)
+    scheme = Scheme(key_bits, value_bits, 7, residual, sinks, correction, codebook, centre)
     store = Store(scheme, storage="tiles" if any(dim % 32 for dim in dims) else storage)
-    keys, values = PlainSide(scheme, key_bits, 7), PlainSide(scheme, value_bits, 8)
+    keys = PlainSide(scheme, key_bits, 7, centred=centre and sinks > 0)
+    values = PlainSide(scheme, value_bits, 8)
     rng = np.random.default_rng(first)
     for step, n in [("append", first), *steps]:
         if step == "append":

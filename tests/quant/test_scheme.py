@@ -15,6 +15,7 @@ BAD = {
     "sinks": ([-1, 1025, 4.0, "4", None, False], "0 to 1024 tokens"),
     "codebook": (["best", "", 3, None], "lloyd-max, uniform, cubic"),
     "norm_correction": ([0, 1, None, "yes"], "True or False"),
+    "centre": ([0, 1, None, "yes"], "True or False"),
 }
 
 

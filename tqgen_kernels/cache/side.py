@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from tqgen_kernels import operations
+from tqgen_kernels.cache.centre import centre_of
 from tqgen_kernels.operations import MAX_Q_LEN, Layout
 from tqgen_kernels.quant.codebook import CodebookKind
 from tqgen_kernels.quant.hadamard import factor
@@ -32,6 +33,7 @@ class SideScheme:
     residual: int
     norm_correction: bool
     codebook: CodebookKind
+    centre: bool = False
 
     @property
     def window(self) -> int:
@@ -44,6 +46,10 @@ class PackedSide:
 
     `first`: tokens at the start of the packed ones that a sliding window has dropped.
     `chunk`: a prompt chunk at hand, exact until `settle` or the next append packs it.
+    `centre`: what the tokens in tiles were packed without, (B, H, 1, D), chosen with the first tile
+    from the tokens then at hand. All that is exact is kept as it came, and whatever is read here
+    has the centre in it again; only `window` and the tiles, which attention reads, have not. It is
+    of the model's dtype, so that both sides of a softmax leave out the very same vector.
     """
 
     def __init__(self, scheme: SideScheme, like: mx.array) -> None:
@@ -52,6 +58,7 @@ class PackedSide:
         self.head_dim = like.shape[-1]
         self.words: mx.array | None = None
         self.scales: mx.array | None = None
+        self.centre: mx.array | None = None
         batch, heads, _, dim = like.shape
         self.exact = mx.zeros((batch, heads, scheme.window, dim), like.dtype)
         self.chunk: mx.array | None = None
@@ -100,13 +107,15 @@ class PackedSide:
         recent = mx.concatenate([self.exact[:, :, : self.count], x], axis=2)
         split = sinks + leaving * TILE
         if leaving:
+            if self.scheme.centre and not self.tiles:
+                self.centre = centre_of(recent[:, :, sinks:])
             self._add_tiles(recent[:, :, sinks:split])
         self.set_window([recent[:, :, :sinks], recent[:, :, split:]])
 
     def _add_tiles(self, x: mx.array) -> None:
         s = self.scheme
         words, scales = operations.encode(
-            x,
+            x if self.centre is None else x - self.centre,
             bits=s.bits,
             seed=s.seed,
             layout=s.layout,
@@ -167,7 +176,7 @@ class PackedSide:
         words, scales = self.words, self.scales
         if start:
             words, scales = words[:, :, start:stop], scales[:, :, start:stop]
-        return operations.dequantize(
+        tokens = operations.dequantize(
             words,
             scales,
             tiles=stop - start,
@@ -178,6 +187,12 @@ class PackedSide:
             dtype=self.exact.dtype,
             codebook=self.scheme.codebook,
         )
+        return tokens if self.centre is None else tokens + self.centre
+
+    @property
+    def window(self) -> mx.array:
+        """The exact tokens (B, H, window, D) as attention reads them beside the tiles."""
+        return self.exact if self.centre is None else self.exact - self.centre
 
     def contents(self) -> mx.array:
         """Every token (B, H, tokens, D), the packed ones dequantised."""
@@ -196,7 +211,7 @@ class PackedSide:
     @property
     def arrays(self) -> list[mx.array]:
         """Everything that is allocated."""
-        held = (self.words, self.scales, self.exact, self.chunk)
+        held = (self.words, self.scales, self.centre, self.exact, self.chunk)
         return [array for array in held if array is not None]
 
     @arrays.setter
@@ -204,6 +219,8 @@ class PackedSide:
         arrays = list(arrays)
         if self.words is not None:
             self.words, self.scales, *arrays = arrays
+        if self.centre is not None:
+            self.centre, *arrays = arrays
         self.exact, *arrays = arrays
         if self.chunk is not None:
             (self.chunk,) = arrays

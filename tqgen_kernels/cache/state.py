@@ -5,7 +5,9 @@
     key_scales, value_scales    (B, H, packed)       float16, or None
     first                       packed tokens at the start that a sliding window has dropped
     format, any_dim, key_bits (-1: exact), value_bits, seed, residual, sinks, norm_correction,
-    codebook, then what the cache's class adds
+    codebook, centre
+    key_centre                  (B, H, 1, D)         what the packed keys lack, or None
+    then what the cache's class adds
 
 Codes are token-major whatever layout the running cache has. Everything that is read is checked: a
 file may be damaged, foreign or hostile.
@@ -24,8 +26,8 @@ from tqgen_kernels.cache.store import Side, Store
 from tqgen_kernels.quant.packing import TILE, words_per_vector
 from tqgen_kernels.quant.scheme import Scheme
 
-FORMAT = "turboquant-1"
-FIELDS = 16
+FORMAT = "turboquant-2"
+FORMAT_AT, FIELDS = 7, 18
 _FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
 
@@ -87,8 +89,14 @@ def write(store: Store) -> tuple[Any, ...]:
     firsts = [side.first for side in store.sides() if isinstance(side, PackedSide)]
     s = store.scheme
     key_bits, value_bits = (-1 if b is None else b for b in (s.key_bits, s.value_bits))
-    scheme = (key_bits, value_bits, s.seed, s.residual, s.sinks, s.norm_correction, s.codebook)
-    return (*arrays, max(firsts, default=0), FORMAT, store.any_dim, *scheme)
+    kept = (s.seed, s.residual, s.sinks, s.norm_correction, s.codebook, s.centre)
+    scheme = (key_bits, value_bits, *kept)
+    return (*arrays, max(firsts, default=0), FORMAT, store.any_dim, *scheme, _centre(store))
+
+
+def _centre(store: Store) -> mx.array | None:
+    side = store.keys
+    return side.centre if isinstance(side, PackedSide) and side.tiles else None
 
 
 def _write_side(side: Side) -> tuple[mx.array | None, ...]:
@@ -109,17 +117,20 @@ def _write_side(side: Side) -> tuple[mx.array | None, ...]:
 
 def read(state: Any) -> tuple[Store, list[Any]]:
     """A store, and what follows its state. Raises StateError that says what is wrong."""
-    state = fields_of(state, FIELDS)
-    *arrays, first, format_, any_dim = state[:9]
+    state = fields_of(state, FORMAT_AT + 1)
+    format_ = state[FORMAT_AT]
     if format_ != FORMAT:
         raise StateError(
             f"This cache was stored as {format_!r}, and this version reads {FORMAT!r}: "
             "make the prompt cache again."
         )
+    state = fields_of(state, FIELDS)
+    *arrays, first, _, any_dim = state[:9]
+    *scheme, centre = state[9:FIELDS]
     check(isinstance(any_dim, bool), "any_dim", repr(any_dim))
-    store = Store(_read_scheme(*state[9:FIELDS]), any_dim)
+    store = Store(_read_scheme(*scheme), any_dim)
     rest = state[FIELDS:]
-    if all(array is None for array in arrays):
+    if all(array is None for array in (*arrays, centre)):
         return store, rest
     keys, values = arrays[0::2], arrays[1::2]
     for name, (exact, *_) in (("keys", keys), ("values", values)):
@@ -129,6 +140,7 @@ def read(state: Any) -> tuple[Store, list[Any]]:
     store.settle_storage(keys[0], values[0])
     store.keys = _read_side(store, "key", first, *keys)
     store.values = _read_side(store, "value", first, *values)
+    _read_centre(store.keys, centre)
     held = store.keys.tokens, store.values.tokens
     check(held[0] == held[1], "keys and values", "of {} and {} tokens".format(*held))
     mx.eval([array for side in store.sides() for array in side.arrays])
@@ -158,8 +170,10 @@ def _read_scheme(
     sinks: Any,
     norm_correction: Any,
     codebook: Any,
+    centre: Any,
 ) -> Scheme:
     check(isinstance(norm_correction, bool), "norm correction", repr(norm_correction))
+    check(isinstance(centre, bool), "centring", repr(centre))
     key_bits = check_int("key bits", key_bits, -1, 8)
     value_bits = check_int("value bits", value_bits, -1, 8)
     try:
@@ -171,6 +185,7 @@ def _read_scheme(
             sinks=check_int("sinks", sinks, 0, 1024),
             norm_correction=norm_correction,
             codebook=codebook,
+            centre=centre,
         )
     except ValueError as error:
         raise StateError(f"The stored cache is damaged: {error}") from None
@@ -198,6 +213,19 @@ def _read_side(
         side.scales = scales.reshape(*scales.shape[:2], -1, TILE)
     side.set_window([exact])
     return side
+
+
+def _read_centre(side: Side, centre: Any) -> None:
+    """Give the keys their centre: an array where tiles were packed without one, else None."""
+    wanted = isinstance(side, PackedSide) and side.scheme.centre and side.tiles > 0
+    found = isinstance(centre, mx.array)
+    check(found if wanted else centre is None, "centre", "there without tiles, or the reverse")
+    if isinstance(side, PackedSide) and found:
+        batch, heads, _, dim = side.shape
+        right = centre.shape == (batch, heads, 1, dim) and centre.dtype == side.exact.dtype
+        check(right, "centre", _kind(centre))
+        check(bool(mx.all(mx.isfinite(centre)).item()), "centre", "infinite or NaN")
+        side.centre = centre
 
 
 def _check_packed(side: PackedSide, name: str, exact: mx.array, words: Any, scales: Any) -> int:

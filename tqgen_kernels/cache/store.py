@@ -76,7 +76,8 @@ class Store:
         layout: Layout = which
         if self.storage == "fragment":
             layout = "key_fragment" if which == "key" else "value_fragment"
-        own = (s.sinks, s.residual, s.norm_correction, s.codebook)
+        centre = s.centre and s.sinks > 0 and which == "key"
+        own = (s.sinks, s.residual, s.norm_correction, s.codebook, centre)
         return PackedSide(SideScheme(bits, seed, layout, *own), like)
 
     def sides(self) -> tuple[Side, ...]:
@@ -121,8 +122,8 @@ class Store:
             k.scales,
             v.words,
             v.scales,
-            k.exact,
-            v.exact,
+            k.window,
+            v.window,
             k.tiles,
             k.count,
             k.scheme.bits,

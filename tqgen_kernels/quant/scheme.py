@@ -18,6 +18,8 @@ class Scheme:
     norm_correction: store ||x|| / ||codebook[codes]|| as the scale, not ||x|| / sqrt(d).
     codebook: "cubic" (within 0.2 % of the least distortion at 3 bits and 2 % at 4, and decoded by
         arithmetic as well as by a table), "lloyd-max" (the least distortion), or "uniform".
+    centre: pack keys without the vector that they have in common (cache/centre.py), which attention
+        does not see. Without sinks it is off: a sink's key lies far from all others.
     Raises ValueError for anything else.
     """
 
@@ -28,6 +30,7 @@ class Scheme:
     sinks: int = 4
     norm_correction: bool = True
     codebook: CodebookKind = "cubic"
+    centre: bool = True
 
     def __post_init__(self) -> None:
         for name, bits in (("key_bits", self.key_bits), ("value_bits", self.value_bits)):
@@ -38,8 +41,9 @@ class Scheme:
         for name, count, most in (("residual", self.residual, 4096), ("sinks", self.sinks, 1024)):
             if type(count) is not int or not 0 <= count <= most:
                 raise ValueError(f"{name} {count!r} is not supported: give 0 to {most} tokens.")
-        if type(self.norm_correction) is not bool:
-            raise ValueError(f"norm_correction {self.norm_correction!r}: give True or False.")
+        for name, flag in (("norm_correction", self.norm_correction), ("centre", self.centre)):
+            if type(flag) is not bool:
+                raise ValueError(f"{name} {flag!r}: give True or False.")
         check_kind(self.codebook)
 
     @property
@@ -91,5 +95,7 @@ SCHEMES = {
     "balanced": Scheme(key_bits=4, value_bits=3),
     "small": Scheme(key_bits=3, value_bits=3),
     "tiny": Scheme(key_bits=2, value_bits=2),
-    "seed": Scheme(3, 3, residual=0, sinks=0, norm_correction=False, codebook="lloyd-max"),
+    "seed": Scheme(
+        3, 3, residual=0, sinks=0, norm_correction=False, codebook="lloyd-max", centre=False
+    ),
 }

@@ -31,6 +31,8 @@ ORDER = (
     "demo",
     "cli",
 )
+# TQGEN_AUTOTUNE=missing tunes when a kernel is first chosen: imported then, and only then.
+BACKWARD = {"registry": {"autotuning"}}
 HOMES = {"apply_patch", "make_prompt_cache", "make_adaptive_cache", "TurboQuantKVCache"}
 
 
@@ -77,7 +79,7 @@ def test_every_room_has_its_place_in_the_order() -> None:
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) != "__init__"], ids=name)
 def test_imports_go_one_way(path: Path) -> None:
     before = ORDER[: ORDER.index(room(path))]
-    assert rooms_imported(path) <= set(before)
+    assert rooms_imported(path) - BACKWARD.get(room(path), set()) <= set(before)
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) in ("quant", "codegen")], ids=name)

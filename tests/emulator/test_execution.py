@@ -152,3 +152,69 @@ def test_after_a_fault_the_next_launch_is_clean() -> None:
         with pytest.raises(emulator.MetalFault):
             launch(1.0)
         assert mx.array_equal(launch(2.0), mx.full((32,), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [(None, 0), ("safe", 0), ("relaxed", 0), ("fast", 1)]
+)
+def test_fast_math_is_announced_to_the_source(mode: str | None, expected: float) -> None:
+    source = """
+    #if defined(__FAST_MATH__) && __FAST_MATH__
+    out[0] = x[0] + 1;
+    #else
+    out[0] = x[0];
+    #endif
+    """
+    given = {} if mode is None else {"compile_options": {"math_mode": mode}}
+    kernel = emulator.metal_kernel(
+        name="mode", input_names=["x"], output_names=["out"], source=source, **given
+    )
+    (out,) = kernel(
+        inputs=[mx.zeros((1,))],
+        grid=(1, 1, 1),
+        threadgroup=(1, 1, 1),
+        output_shapes=[(1,)],
+        output_dtypes=[mx.float32],
+    )
+    assert out.item() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"math_mode": "precise"}, "'safe', 'relaxed', or 'fast', but got 'precise'"),
+        ({"math_mode": None}, "'safe', 'relaxed', or 'fast', but got None"),
+        ({"unknown": 1}, "Unknown compile option `unknown`"),
+        (5, "to be a dict, but got int"),
+    ],
+)
+def test_compile_options_that_mlx_refuses(given: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        emulator.metal_kernel(
+            name="mode",
+            input_names=["x"],
+            output_names=["out"],
+            source="",
+            compile_options=given,  # type: ignore[arg-type]
+        )
+
+
+def test_rules_are_those_of_the_installed_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call() -> mx.array:
+        kernel = emulator.metal_kernel(
+            name="negative", input_names=["x"], output_names=["out"], source="out[0] = x[0] + N;"
+        )
+        return kernel(
+            inputs=[mx.ones((1,))],
+            template=[("N", -3)],
+            grid=(1, 1, 1),
+            threadgroup=(1, 1, 1),
+            output_shapes=[(1,)],
+            output_dtypes=[mx.float32],
+        )[0]
+
+    monkeypatch.setattr("tqgen_kernels.emulator.kernel._mlx_version", lambda: (0, 32, 4))
+    assert call().item() == -2
+    monkeypatch.setattr("tqgen_kernels.emulator.kernel._mlx_version", lambda: (0, 32, 3))
+    with pytest.raises(emulator.MetalCompileError, match="minus sign"):
+        call()

@@ -28,6 +28,25 @@ EXPRESSIONS: list[tuple[str, float]] = [
     ("float(uchar4(255, 1, 2, 3).x)", 255),
     ("length(float2(3, 4))", 5),
     ("cross(float3(1, 0, 0), float3(0, 1, 0)).z", 1),
+    ("float(cross(half3(1, 0, 0), half3(0, 1, 0)).z)", 1),
+    ("reflect(float2(1, -1), float2(0, 1)).y", 1),
+    ("refract(float2(0, -1), float2(0, 1), 1.0f).y", -1),
+    ("refract(float2(0.8f, -0.6f), float2(0, 1), 2.0f).x", 0),
+    ("faceforward(float2(0, 1), float2(0, 1), float2(0, 1)).y", -1),
+    ("float(madsat(2147483647, 2, 1))", 2**31),
+    ("float(madsat(4294967295u, 2u, 1u))", 2**32),
+    ("determinant(float2x2(1, 2, 3, 4))", -2),
+    ("determinant(float3x3(float3(2, 0, 1), float3(0, 3, 0), float3(1, 0, 4)))", 21),
+    ("determinant(float4x4(2.0f))", 16),
+    ("(2.0f * float2x2(1.0f) + float2x2(1.0f) * 3.0f - float2x2(1.0f))[1].y", 4),
+    ("(float2(1, 2) * float2x3(float3(1), float3(2)).columns[0].xy).y", 2),
+    ("(float3(1, 2, 3) * float2x3(float3(1), float3(2))).y", 12),
+    ("transpose(float2x3(float3(1, 2, 3), float3(4, 5, 6)))[2].y", 6),
+    ("unpack_unorm4x8_to_float(0xff0000ffu).w", 1),
+    ("unpack_snorm2x16_to_float(0x80007fffu).y", -1),
+    ("float(pack_float_to_unorm4x8(float4(1, 0.5f, -1, NAN)))", 0x80FF),
+    ("float(pack_half_to_snorm2x16(half2(-1, 0)))", 0x8001),
+    ("float(unpack_unorm2x16_to_half(0xffff0000u).y)", 1),
     ("mix(1.0f, 3.0f, 0.25f)", 1.5),
     ("clamp(5.0f, 0.0f, 2.0f)", 2),
     ("saturate(1.5f)", 1),
@@ -314,6 +333,62 @@ def test_packed_vectors_and_64_bit_integers() -> None:
     out[0] = v.z + h[1] + float(wide >> 38) + float(sizeof(wide)) + two.y;
     """
     assert run(source, {"x": mx.arange(8, dtype=mx.float32)})[0] == 5 + 2 + 4 + 8 + 4
+
+
+PACKED = [
+    ("packed_float3 p = packed_float3(1, 2, 3);", "p.x + p[1] * p.z", 7),
+    ("packed_float3 p(float2(1, 2), 3);", "float3(p).z", 3),
+    ("packed_float3 p = {1, 2, 3};", "(p * 2 + 0.5f * p - p)[2]", 4.5),
+    ("packed_float3 p = packed_float3(4); p.y = 9; p += float3(1);", "dot(p, p)", 150),
+    ("device const packed_float3* q = (device const packed_float3*)x;", "q[1].y + q[1].b", 9),
+    ("threadgroup packed_half2 s[2]; s[1] = packed_half2(1, 2); s[1] *= half2(2);", "s[1].y", 4),
+    ("packed_char4 c(1, 2, 3, -4);", "float(packed_char4(c.x, c.y, c.z, c.w)[3])", -4),
+    ("", "float(sizeof(packed_float3) + alignof(packed_float4) + sizeof(packed_half2))", 20),
+]
+
+
+@pytest.mark.parametrize(("before", "expression", "expected"), PACKED)
+def test_packed_vectors(before: str, expression: str, expected: float) -> None:
+    text = f"{before} out[0] = {expression};"
+    assert run(text, {"x": mx.arange(8, dtype=mx.float32)})[0] == expected
+
+
+def test_matrices_in_every_address_space() -> None:
+    header = "constant float2x2 M = float2x2(1, 2, 3, 4);"
+    source = """
+    threadgroup float2x2 s[1];
+    s[0] = M;
+    s[0][1] = float2(5, 6);
+    device float2x2* o = (device float2x2*)out;
+    o[0] = s[0];
+    o[0][0] = M[1];
+    """
+    assert run(source, header=header, shape=(4,)).tolist() == [3, 4, 5, 6]
+
+
+STRUCTS = """
+struct Pair { float a; float b[2]; };
+constant Pair PAIRS[2] = {{1, {2, 3}}, {4, {5, 6}}};
+float last(Pair p) { return p.b[1]; }
+"""
+
+
+def test_structs_are_copied_out_of_constant_memory() -> None:
+    source = """
+    Pair one = PAIRS[0];
+    threadgroup Pair shared[1];
+    shared[0] = PAIRS[1];
+    const constant Pair* p = (const constant Pair*)x;
+    Pair given = *p;
+    out[0] = one.b[0] + shared[0].a + last(PAIRS[1]) + given.b[1];
+    """
+    assert run(source, {"x": mx.array([7.0, 8.0, 9.0])}, header=STRUCTS)[0] == 2 + 4 + 6 + 9
+
+
+def test_address_spaces_are_told_apart_beside_a_copied_struct() -> None:
+    source = "Pair one = PAIRS[0]; device float* p = out; threadgroup float* q = p; out[0] = q[0];"
+    with pytest.raises(emulator.MetalCompileError, match="address space"):
+        run(source, header=STRUCTS)
 
 
 def test_gradients_flow_through_a_custom_function() -> None:

@@ -32,12 +32,24 @@ _CHECKED = [
     "-mllvm", "-tsan-instrument-func-entry-exit=0",
     "-mllvm", "-tsan-instrument-read-before-write=1",
 ]  # fmt: skip
+# What an error may be about -> how the text is compiled once more, since Metal is less strict:
+# references to `thread` memory may come out of functions, structs out of `constant` memory.
+_LAX = {
+    r"\bthread\b|generic|default": "-DTQ_LAX_THREAD=1",
+    r"cannot bind reference in address space '(__)?constant'": "-DTQ_LAX_CONSTANT=1",
+}
 
 
 def kernel_library(
-    compiler: Compiler, name: str, kernel: GeneratedKernel, template_args: str, *, checked: bool
+    compiler: Compiler,
+    name: str,
+    kernel: GeneratedKernel,
+    template_args: str,
+    *,
+    checked: bool,
+    fast_math: bool = False,
 ) -> Path:
-    """Shared library with the entry points of `kernel`.
+    """Shared library with the entry points of `kernel`; `fast_math` only defines `__FAST_MATH__`.
 
     Raises:
         MetalCompileError: the text does not compile; lines are those of the author's source.
@@ -45,6 +57,8 @@ def kernel_library(
     plain = compiler.kind == "gcc"
     flags = gcc_flags(checked) if plain else _flags(checked)
     text = _translation_unit(name, kernel, template_args, plain=plain)
+    if fast_math:
+        text = f"#define __FAST_MATH__ 1\n{text}"
     runtime = runtime_library(compiler)
     key = disk.digest(compiler.identity, prelude_digest(), runtime.name, " ".join(flags), text)
     return disk.stored(key, ".so", lambda out: _compile(compiler, name, text, flags, runtime, out))
@@ -88,6 +102,11 @@ def front_end_flags() -> list[str]:
     return _flags(checked=False)
 
 
+def lax_flags(errors: str) -> list[str]:
+    """Flags with which a text may compile although it gave these `errors`."""
+    return [define for sign, define in _LAX.items() if re.search(sign, errors)]
+
+
 def _flags(checked: bool) -> list[str]:
     return [*_LANGUAGE, "-target", target(), *machine_flags(), *(_CHECKED if checked else _FAST)]
 
@@ -124,10 +143,11 @@ def _compile(
     try:
         _to_object(compiler, name, source, flags, made)
     except MetalCompileError as strict:
-        if not re.search(r"\bthread\b|__generic", str(strict)):
+        lax = lax_flags(str(strict))
+        if not lax:
             raise
-        try:  # references to `thread` memory may come out of member functions
-            _to_object(compiler, name, source, [*flags, "-DTQ_LAX_THREAD=1"], made)
+        try:
+            _to_object(compiler, name, source, [*flags, *lax], made)
         except MetalCompileError:
             raise strict from None
     _link(compiler, [made, runtime], out)

@@ -1,10 +1,13 @@
 """A stand-in for mx.fast.metal_kernel: the same call, run on the CPU."""
 
 import ctypes
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
 from math import prod
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import mlx.core as mx
 import numpy as np
@@ -26,6 +29,7 @@ from tqgen_kernels.emulator.signature import (
     metal_source,
 )
 
+MathMode = Literal["safe", "relaxed", "fast"]
 MAX_THREADS = 1024  # of one threadgroup
 MAX_KEPT = 1000  # findings that options remember
 
@@ -42,6 +46,7 @@ class MetalKernel:
         header: str,
         ensure_row_contiguous: bool,
         atomic_outputs: bool,
+        math_mode: MathMode = "safe",
     ) -> None:
         self.name = name
         self.input_names = tuple(input_names)
@@ -50,6 +55,7 @@ class MetalKernel:
         self.header = header
         self.ensure_row_contiguous = ensure_row_contiguous
         self.atomic_outputs = atomic_outputs
+        self.math_mode = math_mode
         self._loaded: dict[object, tuple[GeneratedKernel, Library]] = {}
 
     def __call__(
@@ -134,10 +140,13 @@ class MetalKernel:
             ]
             generated = metal_source(
                 self.name, self.input_names, self.output_names, self.source, self.header,
-                self.atomic_outputs, inputs, dtypes, values,
+                self.atomic_outputs, inputs, dtypes, values, mlx_version=_mlx_version(),
             )  # fmt: skip
             arguments = template_arguments([_metal_text(value) for _, value in values])
-            path = kernel_library(compiler, self.name, generated, arguments, checked=checked)
+            fast_math = self.math_mode == "fast"
+            path = kernel_library(
+                compiler, self.name, generated, arguments, checked=checked, fast_math=fast_math
+            )
             found = self._loaded[key] = generated, load(compiler, path)
         return found
 
@@ -173,20 +182,50 @@ def metal_kernel(
     header: str = "",
     ensure_row_contiguous: bool = True,
     atomic_outputs: bool = False,
-    **compile_options: Any,
+    compile_options: Mapping[str, Any] | None = None,
 ) -> MetalKernel:
     """A kernel from Metal source, as mx.fast.metal_kernel makes it, to be run on the CPU.
 
-    Options that only steer Apple's compiler (`compile_options`) are accepted and change nothing.
+    compile_options: `{"math_mode": "safe" | "relaxed" | "fast"}`. "fast" defines `__FAST_MATH__`,
+        as Apple's compiler does; the arithmetic is the same in every mode.
+
+    Raises:
+        ValueError: no output, or compile options that MLX refuses.
     """
     if not output_names:
         raise ValueError("[metal_kernel] Must specify at least one output.")
-    unknown = set(compile_options) - {"compile_options"}
-    if unknown:
-        raise TypeError(f"metal_kernel() got unexpected arguments: {', '.join(sorted(unknown))}")
     return MetalKernel(
-        name, input_names, output_names, source, header, ensure_row_contiguous, atomic_outputs
-    )
+        name, input_names, output_names, source, header, ensure_row_contiguous, atomic_outputs,
+        _math_mode(compile_options),
+    )  # fmt: skip
+
+
+def _math_mode(compile_options: Mapping[str, Any] | None) -> MathMode:
+    if compile_options is None:
+        return "safe"
+    if not isinstance(compile_options, dict):
+        raise ValueError(
+            "[metal_kernel] Expected `compile_options` to be a dict, "
+            f"but got {type(compile_options).__name__}."
+        )
+    for option in compile_options:
+        if option != "math_mode":
+            raise ValueError(
+                f"[metal_kernel] Unknown compile option `{option}`; MLX knows `math_mode`."
+            )
+    mode = compile_options.get("math_mode", "safe")
+    if mode not in get_args(MathMode):
+        raise ValueError(
+            "[metal_kernel] Expected math_mode to be 'safe', 'relaxed', or 'fast', "
+            f"but got {mode!r}."
+        )
+    return cast(MathMode, mode)
+
+
+@cache
+def _mlx_version() -> tuple[int, ...]:
+    """Of the installed MLX; a development build counts as its release."""
+    return tuple(int(part) for part in re.findall(r"\d+", version("mlx"))[:3])
 
 
 def _too_many_threads(name: str, threadgroup: tuple[int, int, int]) -> TooManyThreads:

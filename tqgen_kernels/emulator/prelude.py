@@ -13,6 +13,15 @@ from tqgen_kernels.emulator.rewrite import rewrite
 _HERE = Path(__file__).parent
 _MLX_UTILS = ("bf16", "complex", "defines", "logging", "utils")  # what MLX puts before a kernel
 
+# OpenCL has no copy of a struct out of `constant` memory: such texts are compiled with the other.
+_PRELUDE = """#include "opencl/metal.h"
+#include "mlx_utils.h"
+#ifdef TQ_LAX_CONSTANT
+#undef constant
+#define constant __global const
+#endif
+"""
+
 
 def precompiled_prelude(compiler: Compiler, flags: tuple[str, ...]) -> Path:
     """The prelude, parsed once for each set of flags."""
@@ -39,6 +48,7 @@ def prelude_digest() -> str:
         *(f"{p.relative_to(_HERE)}\n{p.read_text()}" for p in files),
         *((_HERE / f"{name}.py").read_text() for name in ("rewrite", "instrument")),
         _mlx_utils(),
+        _PRELUDE,
     )
 
 
@@ -62,6 +72,6 @@ def headers() -> Path:
     def make(out: Path) -> None:
         shutil.copytree(_HERE / "include", out)
         (out / "mlx_utils.h").write_text("#pragma once\n" + rewrite(_mlx_utils()))
-        (out / "prelude.h").write_text('#include "opencl/metal.h"\n#include "mlx_utils.h"\n')
+        (out / "prelude.h").write_text(_PRELUDE)
 
     return disk.stored(prelude_digest(), "-headers", make, exclusive=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqgen_kernels.emulator.build import front_end_flags
+from tqgen_kernels.emulator.build import front_end_flags, lax_flags
 from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
 from tqgen_kernels.emulator.compiler import Compiler, run
 from tqgen_kernels.emulator.prelude import precompiled_prelude
@@ -70,11 +70,8 @@ def parse(text: str, compiler: Compiler) -> Parsed:
     rewritten = rewrite(text)
     output, tree = _run_clang(compiler, rewritten, front_end_flags())
     diagnostics = tuple(_diagnostics(output, text, rewritten))
-    if any(d.severity == "error" for d in diagnostics) and re.search(
-        r"thread|generic|default", output
-    ):
-        # References to `thread` memory may come out of functions and bind to values, as in a run.
-        lax, _ = _run_clang(compiler, rewritten, [*front_end_flags(), "-DTQ_LAX_THREAD=1"])
+    if any(d.severity == "error" for d in diagnostics) and (relaxed := lax_flags(output)):
+        lax, _ = _run_clang(compiler, rewritten, [*front_end_flags(), *relaxed])
         if " error: " not in lax:
             diagnostics = tuple(d for d in diagnostics if d.severity == "warning")
     return Parsed(diagnostics, tree)

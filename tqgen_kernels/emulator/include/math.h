@@ -202,6 +202,14 @@ TQ_FN short mulhi(short x, short y) { return (short)(((int)x * (int)y) >> 16); }
 TQ_FN ushort mulhi(ushort x, ushort y) { return (ushort)(((uint)x * (uint)y) >> 16); }
 TQ_FN int madhi(int x, int y, int z) { return mulhi(x, y) + z; }
 TQ_FN uint madhi(uint x, uint y, uint z) { return mulhi(x, y) + z; }
+TQ_FN int madsat(int x, int y, int z) {
+  long r = (long)x * (long)y + (long)z;
+  return r > 2147483647l ? 2147483647 : r < -2147483647l - 1 ? -2147483647 - 1 : (int)r;
+}
+TQ_FN uint madsat(uint x, uint y, uint z) {
+  ulong r = (ulong)x * (ulong)y + (ulong)z;
+  return r > 4294967295ul ? 4294967295u : (uint)r;
+}
 TQ_FN int mad24(int x, int y, int z) { return x * y + z; }
 TQ_FN uint mad24(uint x, uint y, uint z) { return x * y + z; }
 TQ_FN int mul24(int x, int y) { return x * y; }
@@ -255,12 +263,21 @@ TQ_DECOMPOSE(bfloat)
   TQ_FN T length(V x) { return sqrt(dot(x, x)); }                                             \
   TQ_FN T distance(V x, V y) { return length(x - y); }                                        \
   TQ_FN T distance_squared(V x, V y) { return dot(x - y, x - y); }                            \
-  TQ_FN V normalize(V x) { return x * rsqrt(dot(x, x)); }
+  TQ_FN V normalize(V x) { return x * rsqrt(dot(x, x)); }                                     \
+  TQ_FN V faceforward(V n, V i, V reference) { return dot(reference, i) < (T)0.0f ? n : -n; } \
+  TQ_FN V reflect(V i, V n) { return i - n * (T)((T)2.0f * dot(n, i)); }                      \
+  TQ_FN V refract(V i, V n, T eta) {                                                          \
+    T d = dot(n, i), k = (T)1.0f - eta * eta * ((T)1.0f - d * d);                             \
+    return k < (T)0.0f ? (V)((T)0.0f) : i * eta - n * (T)(eta * d + sqrt(k));                 \
+  }
 TQ_GEOMETRY(float, float2) TQ_GEOMETRY(float, float3) TQ_GEOMETRY(float, float4)
 TQ_GEOMETRY(half, half2) TQ_GEOMETRY(half, half3) TQ_GEOMETRY(half, half4)
-TQ_FN float3 cross(float3 a, float3 b) {
-  return float3{a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
-}
+#define TQ_CROSS(V)                                                                           \
+  TQ_FN V cross(V a, V b) {                                                                   \
+    return V{a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};            \
+  }
+TQ_CROSS(float3)
+TQ_CROSS(half3)
 
 // fast:: and precise:: are the same functions here.
 #define TQ_USING(F) using metal::F;

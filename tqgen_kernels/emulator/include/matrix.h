@@ -1,5 +1,4 @@
-// simdgroup_matrix: an 8x8 matrix of which every lane holds two elements of a row, and the small
-// matrices that one thread holds.
+// simdgroup_matrix: an 8x8 matrix of which every lane holds two elements of a row.
 #pragma once
 
 namespace __tq {
@@ -117,41 +116,4 @@ TQ_FN simdgroup_matrix<T, 8, 8> operator*(simdgroup_matrix<T, 8, 8> a, simdgroup
   simdgroup_multiply(d, a, b);
   return d;
 }
-
-// Columns of a thread's own small matrix.
-template <typename T, int Columns, int Rows> struct matrix {
-  vec<T, Rows> columns[Columns];
-  matrix() {}
-  explicit matrix(T x) {
-    for (int j = 0; j < Columns; ++j)
-      for (int i = 0; i < Rows; ++i) columns[j][i] = i == j ? x : (T)0.0f;
-  }
-  template <typename... V> matrix(vec<T, Rows> first, V... rest) : columns{first, rest...} {}
-  TQ_FN __private vec<T, Rows>& operator[](int j) __private { return columns[j]; }
-  TQ_FN vec<T, Rows> operator[](int j) const { return columns[j]; }
-};
-template <typename T, int C, int R>
-TQ_FN vec<T, R> operator*(const matrix<T, C, R> m, vec<T, C> v) {
-  vec<T, R> r = m.columns[0] * v[0];
-  for (int j = 1; j < C; ++j) r += m.columns[j] * v[j];
-  return r;
-}
-template <typename T, int K, int C, int R>
-TQ_FN matrix<T, C, R> operator*(const matrix<T, K, R> a, const matrix<T, C, K> b) {
-  matrix<T, C, R> r;
-  for (int j = 0; j < C; ++j) r.columns[j] = a * b.columns[j];
-  return r;
-}
-template <typename T, int C, int R> TQ_FN matrix<T, R, C> transpose(const matrix<T, C, R> m) {
-  matrix<T, R, C> r;
-  for (int j = 0; j < C; ++j)
-    for (int i = 0; i < R; ++i) r.columns[i][j] = m.columns[j][i];
-  return r;
-}
-#define TQ_MATRIX_TYPES(T)                                                                    \
-  typedef matrix<T, 2, 2> T##2x2; typedef matrix<T, 2, 3> T##2x3; typedef matrix<T, 2, 4> T##2x4; \
-  typedef matrix<T, 3, 2> T##3x2; typedef matrix<T, 3, 3> T##3x3; typedef matrix<T, 3, 4> T##3x4; \
-  typedef matrix<T, 4, 2> T##4x2; typedef matrix<T, 4, 3> T##4x3; typedef matrix<T, 4, 4> T##4x4;
-TQ_MATRIX_TYPES(float)
-TQ_MATRIX_TYPES(half)
 }  // namespace metal

@@ -6,5 +6,7 @@
 #include "../simd.h"
 #include "../atomic.h"
 #include "../matrix.h"
+#include "../small_matrix.h"
+#include "../normalized.h"
 using namespace metal;
 #pragma OPENCL EXTENSION __cl_clang_function_pointers : disable

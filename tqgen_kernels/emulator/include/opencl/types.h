@@ -208,40 +208,9 @@ template <typename T, size_t N> struct array {
   constexpr size_t size() const { return N; }
 };
 
-// Vectors without padding or alignment of their own.
-template <typename T, int N> struct packed_vec {
-  typedef vec<T, N> plain;
-  T __each[N];
-  packed_vec() = default;
-  TQ_FN packed_vec(plain v) {
-    for (int i = 0; i < N; ++i) __each[i] = v[i];
-  }
-#define TQ_PACKED(AS)                                                      \
-  TQ_FN operator plain() const AS {                                              \
-    plain v;                                                               \
-    for (int i = 0; i < N; ++i) v[i] = __each[i];                          \
-    return v;                                                              \
-  }                                                                        \
-  TQ_FN AS T& operator[](int i) AS { return __each[i]; }                         \
-  TQ_FN T operator[](int i) const AS { return __each[i]; }                       \
-  TQ_FN AS packed_vec& operator=(plain v) AS {                                   \
-    for (int i = 0; i < N; ++i) __each[i] = v[i];                          \
-    return *this;                                                          \
-  }
-  TQ_PACKED(__private) TQ_PACKED(__global) TQ_PACKED(__local)
-  TQ_FN operator plain() const __constant {
-    plain v;
-    for (int i = 0; i < N; ++i) v[i] = __each[i];
-    return v;
-  }
-};
-#define TQ_PACKED_TYPES(T)               \
-  typedef packed_vec<T, 2> packed_##T##2; \
-  typedef packed_vec<T, 3> packed_##T##3; \
-  typedef packed_vec<T, 4> packed_##T##4;
-TQ_PACKED_TYPES(char) TQ_PACKED_TYPES(uchar) TQ_PACKED_TYPES(short) TQ_PACKED_TYPES(ushort)
-TQ_PACKED_TYPES(int) TQ_PACKED_TYPES(uint) TQ_PACKED_TYPES(half) TQ_PACKED_TYPES(float)
-
+}  // namespace metal
+#include "packed.h"
+namespace metal {
 // ---- constructors: the rewriter turns `float4(a, b)` and `static_cast<T>(x)` into these --------
 template <typename T, typename U> struct __convert {
   TQ_FN static constexpr T from(U x) { return (T)x; }

@@ -6,6 +6,8 @@
 #include "../simd.h"
 #include "../atomic.h"
 #include "../matrix.h"
+#include "../small_matrix.h"
+#include "../normalized.h"
 namespace metal {
 template <int N> TQ_FN bool any(vec<bool, N> v) {
   for (int i = 0; i < N; ++i)

@@ -112,19 +112,21 @@ TQ_OPERATOR(==, bool) TQ_OPERATOR(!=, bool) TQ_OPERATOR(&&, bool) TQ_OPERATOR(||
 TQ_UNARY_OPERATOR(-) TQ_UNARY_OPERATOR(~) TQ_UNARY_OPERATOR(!)
 
 // Vectors without padding or alignment of their own.
-template <typename T, int N> struct packed_vec {
-  T __each[N];
+template <typename T, int N> struct packed_vec : __components<T, N> {
   packed_vec() = default;
   TQ_FN packed_vec(const vec<T, N>& v) {
-    for (int i = 0; i < N; ++i) __each[i] = v[i];
+    for (int i = 0; i < N; ++i) (*this)[i] = v[i];
   }
+  template <typename U, typename V, typename... R>
+  TQ_FN packed_vec(const U& x, const V& y, const R&... rest)
+      : packed_vec(vec<T, N>(x, y, rest...)) {}
   TQ_FN operator vec<T, N>() const {
     vec<T, N> v;
-    for (int i = 0; i < N; ++i) v[i] = __each[i];
+    for (int i = 0; i < N; ++i) v[i] = (*this)[i];
     return v;
   }
-  TQ_FN T& operator[](int i) { return __each[i]; }
-  TQ_FN T operator[](int i) const { return __each[i]; }
+  TQ_FN T& operator[](int i) { return (&this->x)[i]; }
+  TQ_FN T operator[](int i) const { return (&this->x)[i]; }
 };
 #define TQ_PACKED_TYPES(T)                \
   typedef packed_vec<T, 2> packed_##T##2; \

@@ -1,0 +1,55 @@
+// Vectors of floats between -1 or 0 and 1, packed into the bits of one integer.
+#pragma once
+
+namespace metal {
+// What is no number becomes 0; the rest rounds to nearest, ties to even.
+TQ_FN uint __to_unorm(float x, uint most) {
+  return x != x ? 0u : (uint)rint(clamp(x, 0.0f, 1.0f) * (float)most);
+}
+TQ_FN uint __to_snorm(float x, uint most, uint mask) {
+  return x != x ? 0u : (uint)(int)rint(clamp(x, -1.0f, 1.0f) * (float)most) & mask;
+}
+TQ_FN float __from_unorm(uint x, uint most) { return (float)x / (float)most; }
+TQ_FN float __from_snorm(int x, uint most) { return max((float)x / (float)most, -1.0f); }
+
+#define TQ_NORMALIZED(T)                                                                      \
+  TQ_FN uint pack_##T##_to_unorm4x8(T##4 v) {                                                 \
+    uint r = 0;                                                                               \
+    for (int i = 0; i < 4; ++i) r |= __to_unorm((float)v[i], 255u) << (8 * i);                \
+    return r;                                                                                 \
+  }                                                                                           \
+  TQ_FN uint pack_##T##_to_snorm4x8(T##4 v) {                                                 \
+    uint r = 0;                                                                               \
+    for (int i = 0; i < 4; ++i) r |= __to_snorm((float)v[i], 127u, 255u) << (8 * i);          \
+    return r;                                                                                 \
+  }                                                                                           \
+  TQ_FN uint pack_##T##_to_unorm2x16(T##2 v) {                                                \
+    return __to_unorm((float)v[0], 65535u) | __to_unorm((float)v[1], 65535u) << 16;           \
+  }                                                                                           \
+  TQ_FN uint pack_##T##_to_snorm2x16(T##2 v) {                                                \
+    return __to_snorm((float)v[0], 32767u, 65535u)                                            \
+         | __to_snorm((float)v[1], 32767u, 65535u) << 16;                                     \
+  }                                                                                           \
+  TQ_FN T##4 unpack_unorm4x8_to_##T(uint x) {                                                 \
+    T##4 v;                                                                                   \
+    for (int i = 0; i < 4; ++i) v[i] = (T)__from_unorm(x >> (8 * i) & 255u, 255u);            \
+    return v;                                                                                 \
+  }                                                                                           \
+  TQ_FN T##4 unpack_snorm4x8_to_##T(uint x) {                                                 \
+    T##4 v;                                                                                   \
+    for (int i = 0; i < 4; ++i) v[i] = (T)__from_snorm((int8_t)(x >> (8 * i)), 127u);         \
+    return v;                                                                                 \
+  }                                                                                           \
+  TQ_FN T##2 unpack_unorm2x16_to_##T(uint x) {                                                \
+    T##2 v;                                                                                   \
+    for (int i = 0; i < 2; ++i) v[i] = (T)__from_unorm(x >> (16 * i) & 65535u, 65535u);       \
+    return v;                                                                                 \
+  }                                                                                           \
+  TQ_FN T##2 unpack_snorm2x16_to_##T(uint x) {                                                \
+    T##2 v;                                                                                   \
+    for (int i = 0; i < 2; ++i) v[i] = (T)__from_snorm((int16_t)(x >> (16 * i)), 32767u);     \
+    return v;                                                                                 \
+  }
+TQ_NORMALIZED(float)
+TQ_NORMALIZED(half)
+}  // namespace metal

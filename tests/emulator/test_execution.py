@@ -165,9 +165,12 @@ def test_fast_math_is_announced_to_the_source(mode: str | None, expected: float)
     out[0] = x[0];
     #endif
     """
-    given = {} if mode is None else {"compile_options": {"math_mode": mode}}
     kernel = emulator.metal_kernel(
-        name="mode", input_names=["x"], output_names=["out"], source=source, **given
+        name="mode",
+        input_names=["x"],
+        output_names=["out"],
+        source=source,
+        compile_options=None if mode is None else {"math_mode": mode},
     )
     (out,) = kernel(
         inputs=[mx.zeros((1,))],

@@ -1,0 +1,36 @@
+"""The call of mx.fast.metal_kernel, which the emulator answers as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+
+from tqgen_kernels.codegen.variant import Launch, Variant
+
+if TYPE_CHECKING:
+    from tqgen_kernels.backends import Launcher
+
+
+def launcher(metal_kernel: Callable[..., Any], variant: Variant) -> Launcher:
+    """A launcher of the variant, made by `metal_kernel`: MLX's own, or the emulator's."""
+    kernel = metal_kernel(
+        name=variant.name,
+        input_names=list(variant.input_names),
+        output_names=list(variant.output_names),
+        source=variant.source,
+        header=variant.header,
+    )
+
+    def launch(inputs: Sequence[mx.array], geometry: Launch) -> list[mx.array]:
+        outputs: list[mx.array] = kernel(
+            inputs=list(inputs),
+            grid=geometry.grid,
+            threadgroup=geometry.threadgroup,
+            output_shapes=geometry.output_shapes,
+            output_dtypes=[getattr(mx, dtype) for dtype in geometry.output_dtypes],
+        )
+        return outputs
+
+    return launch

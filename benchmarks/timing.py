@@ -20,7 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tqgen_kernels.tuning.environment import detect
+from tqgen_kernels.tuning.record.environment import detect
 
 LARGER_THAN_CACHE = 192 * 2**20  # bytes of inputs to rotate through
 

@@ -12,7 +12,7 @@ from statistics import median
 
 from tqgen_kernels.autotuning import autotune
 from tqgen_kernels.codegen.problem import parse_problem
-from tqgen_kernels.tuning.exchange import export_tuned
+from tqgen_kernels.tuning.database.exchange import export_tuned
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ ORDER = (
     "demo",
     "cli",
 )
+# The same inside tuning/.
+TUNING = ("record", "database", "search", "report")
 # TQGEN_AUTOTUNE=missing tunes when a kernel is first chosen: imported then, and only then.
 BACKWARD = {"registry": {"autotuning"}}
 HOMES = {"apply_patch", "make_prompt_cache", "make_adaptive_cache", "TurboQuantKVCache"}
@@ -80,6 +82,13 @@ def test_every_room_has_its_place_in_the_order() -> None:
 def test_imports_go_one_way(path: Path) -> None:
     before = ORDER[: ORDER.index(room(path))]
     assert rooms_imported(path) - BACKWARD.get(room(path), set()) <= set(before)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "tuning").glob("*/*.py")), ids=name)
+def test_imports_inside_tuning_go_one_way(path: Path) -> None:
+    found = [module.split(".") for module in imports(path)]
+    rooms = {parts[2] for parts in found if parts[:2] == ["tqgen_kernels", "tuning"]}
+    assert rooms <= set(TUNING[: TUNING.index(path.parent.name) + 1])
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) in ("quant", "codegen")], ids=name)

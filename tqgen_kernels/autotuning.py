@@ -29,15 +29,15 @@ from tqgen_kernels.codegen.problem import (
 from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.operations import Packed
-from tqgen_kernels.tuning.database import Database, user_database
-from tqgen_kernels.tuning.environment import detect
-from tqgen_kernels.tuning.policy import DEFAULT, QUICK
-from tqgen_kernels.tuning.records import Record
-from tqgen_kernels.tuning.runner import InvalidVariant, Prepared, road_name
-from tqgen_kernels.tuning.session import DEFAULT_SECONDS, tune_all
-from tqgen_kernels.tuning.strategy import Strategy
-from tqgen_kernels.tuning.task import task_of
-from tqgen_kernels.tuning.tuner import Progress
+from tqgen_kernels.tuning.database.folder import Database, user_database
+from tqgen_kernels.tuning.record.environment import detect
+from tqgen_kernels.tuning.record.policy import DEFAULT, QUICK
+from tqgen_kernels.tuning.record.record import Record
+from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, road_name
+from tqgen_kernels.tuning.search.session import DEFAULT_SECONDS, tune_all
+from tqgen_kernels.tuning.search.strategy import Strategy
+from tqgen_kernels.tuning.search.task import task_of
+from tqgen_kernels.tuning.search.tuner import Progress
 
 ROTATED_BYTES = 192 * 2**20  # of inputs, so that no launch finds its own in the last-level cache
 MAX_COPIES = 32

@@ -16,9 +16,9 @@ from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.problem import Problem, family_of, format_problem
 from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
-from tqgen_kernels.tuning.buckets import bucketed
-from tqgen_kernels.tuning.runner import InvalidVariant
-from tqgen_kernels.tuning.select import Choice
+from tqgen_kernels.tuning.database.select import Choice
+from tqgen_kernels.tuning.record.buckets import bucketed
+from tqgen_kernels.tuning.search.runner import InvalidVariant
 
 SMALL = 256  # tokens of the launch that shows whether a variant works on this device
 
@@ -153,10 +153,10 @@ def choose(problem: Problem, backend: str) -> Choice:
 
 
 def _recorded(problem: Problem, backend: str) -> Choice:
-    from tqgen_kernels.tuning.database import bundled_database, user_database
-    from tqgen_kernels.tuning.environment import detect
-    from tqgen_kernels.tuning.select import select
-    from tqgen_kernels.tuning.validate import validate
+    from tqgen_kernels.tuning.database.folder import bundled_database, user_database
+    from tqgen_kernels.tuning.database.select import select
+    from tqgen_kernels.tuning.database.validate import validate
+    from tqgen_kernels.tuning.record.environment import detect
 
     return select(
         problem,

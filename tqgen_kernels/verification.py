@@ -19,7 +19,7 @@ from tqgen_kernels.codegen.problem import (
 )
 from tqgen_kernels.codegen.space import candidates
 from tqgen_kernels.codegen.variant import Config
-from tqgen_kernels.tuning.runner import InvalidVariant
+from tqgen_kernels.tuning.search.runner import InvalidVariant
 
 HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 256, 320, 512)
 TOKENS = 328  # odd: whole tiles and a part of one

@@ -10,7 +10,7 @@ from tqgen_kernels.codegen.problem import CombineProblem, EncodeProblem
 from tqgen_kernels.codegen.space import candidates
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.emulator.signature import InputSpec, metal_source
-from tqgen_kernels.tuning.runner import InvalidVariant
+from tqgen_kernels.tuning.search.runner import InvalidVariant
 
 
 def test_there_is_no_gpu_backend_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_a_wrong_kernel_is_found_and_the_default_runs_instead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The chosen variant fails verification: one warning, then the declared default."""
-    from tqgen_kernels.tuning.select import Choice
+    from tqgen_kernels.tuning.database.select import Choice
 
     monkeypatch.setenv("TQGEN_BACKEND", "emulated")
     problem = CombineProblem(64, heads=3)

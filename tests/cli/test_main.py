@@ -92,7 +92,7 @@ def test_our_warnings_are_one_line_and_others_stay_as_they_are() -> None:
     code = (
         "import sys, types, warnings\n"
         "from tqgen_kernels.cli import main\n"
-        "from tqgen_kernels.tuning.database import TuningWarning\n"
+        "from tqgen_kernels.tuning.database.folder import TuningWarning\n"
         "def warns():\n"
         "    warnings.warn('a record is damaged', TuningWarning, stacklevel=1)\n"
         "    warnings.warn('something else', FutureWarning, stacklevel=1)\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tqgen_kernels.tuning.database import Database
+from tqgen_kernels.tuning.database.folder import Database
 
 
 @pytest.fixture

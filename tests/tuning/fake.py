@@ -10,11 +10,11 @@ from tqgen_kernels.codegen.family import Verification
 from tqgen_kernels.codegen.problem import AttendProblem, Problem
 from tqgen_kernels.codegen.space import Candidate
 from tqgen_kernels.codegen.variant import Config
-from tqgen_kernels.tuning.database import Database
-from tqgen_kernels.tuning.environment import Environment
-from tqgen_kernels.tuning.records import Record
-from tqgen_kernels.tuning.runner import InvalidVariant, Prepared, road, road_name
-from tqgen_kernels.tuning.tuner import Task, tune
+from tqgen_kernels.tuning.database.folder import Database
+from tqgen_kernels.tuning.record.environment import Environment
+from tqgen_kernels.tuning.record.record import Record
+from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, road, road_name
+from tqgen_kernels.tuning.search.tuner import Task, tune
 
 TEMPLATE = "ab" * 32
 PROBLEM = AttendProblem(128, 128, 3, 3, gqa=4, context=4096)

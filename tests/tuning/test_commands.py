@@ -13,7 +13,7 @@ from tests.tuning.fake import PROBLEM, tuned
 from tqgen_kernels import autotuning
 from tqgen_kernels.cli.main import COMMANDS, load
 from tqgen_kernels.codegen.problem import AttendProblem, Problem, format_problem
-from tqgen_kernels.tuning.database import Database
+from tqgen_kernels.tuning.database.folder import Database
 
 ABSENT = "cuda" if sys.platform == "darwin" else "metal"
 SMALL = "dequantize:head_dim=32,bits=2,kv_heads=1,dtype=float32"
@@ -208,7 +208,7 @@ def test_import_of_a_bad_file_exits_with_a_message(cache: Database, tmp_path: Pa
     assert (status, "no export" in text) == (2, True)
     assert call("db", "import", tmp_path / "none.json")[0] == 2
     record = tuned()
-    from tqgen_kernels.tuning.exchange import export_tuned
+    from tqgen_kernels.tuning.database.exchange import export_tuned
 
     export_tuned([record], bad)
     status, text = call("db", "import", bad)

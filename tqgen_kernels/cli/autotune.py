@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from tqgen_kernels.codegen.problem import Problem
     from tqgen_kernels.quant.scheme import Scheme
-    from tqgen_kernels.tuning.records import Record
-    from tqgen_kernels.tuning.tuner import Progress
+    from tqgen_kernels.tuning.record.record import Record
+    from tqgen_kernels.tuning.search.tuner import Progress
 
 
 def autotune(
@@ -70,8 +70,8 @@ def autotune(
     from tqgen_kernels.autotuning import autotune as tune
     from tqgen_kernels.autotuning import device_backend
     from tqgen_kernels.quant.scheme import Scheme
-    from tqgen_kernels.tuning.budget import parse_seconds
-    from tqgen_kernels.tuning.strategy import strategy as strategy_of
+    from tqgen_kernels.tuning.search.budget import parse_seconds
+    from tqgen_kernels.tuning.search.strategy import strategy as strategy_of
 
     seconds = None if budget == "none" else parse_seconds(budget)
     chosen = Scheme.of(key_bits=key_bits, value_bits=value_bits, scheme=scheme)
@@ -200,7 +200,7 @@ def _bars(console: Console, problems: int) -> Iterator[Callable[[Progress], None
     from rich.progress import Progress as RichProgress
 
     from tqgen_kernels.codegen.problem import family_of
-    from tqgen_kernels.tuning.measure import format_time
+    from tqgen_kernels.tuning.record.label import format_time
 
     columns = (
         TextColumn("{task.description}"),
@@ -260,9 +260,8 @@ def _print_table(records: list[Record]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from tqgen_kernels.tuning.label import short_label
-    from tqgen_kernels.tuning.measure import format_time
-    from tqgen_kernels.tuning.records import printable
+    from tqgen_kernels.tuning.record.label import format_time, short_label
+    from tqgen_kernels.tuning.record.record import printable
 
     table = Table(box=box.SIMPLE)
     for name in ("problem", "chosen"):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tqgen_kernels.tuning.database import Database
-    from tqgen_kernels.tuning.records import Record
+    from tqgen_kernels.tuning.database.folder import Database
+    from tqgen_kernels.tuning.record.record import Record
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +28,7 @@ def _notice(text: str) -> None:
 
 
 def _databases() -> tuple[Database, Database]:
-    from tqgen_kernels.tuning.database import bundled_database, user_database
+    from tqgen_kernels.tuning.database.folder import bundled_database, user_database
 
     return user_database(_notice), bundled_database(_notice)
 
@@ -51,8 +51,8 @@ def show(family: Family = "", as_json: Json = False) -> None:
 
 
 def _row(where: str, record: Record) -> dict[str, Any]:
-    from tqgen_kernels.tuning.records import printable
-    from tqgen_kernels.tuning.select import describe
+    from tqgen_kernels.tuning.database.select import describe
+    from tqgen_kernels.tuning.record.record import printable
 
     winner = record.winner
     return {
@@ -112,11 +112,11 @@ def explain(
     from tqgen_kernels.autotuning import device_backend
     from tqgen_kernels.codegen.families import FAMILIES
     from tqgen_kernels.codegen.problem import family_of, format_problem, parse_problem
-    from tqgen_kernels.tuning.buckets import bucketed
-    from tqgen_kernels.tuning.environment import detect
-    from tqgen_kernels.tuning.records import printable
-    from tqgen_kernels.tuning.select import explain as explain_choice
-    from tqgen_kernels.tuning.validate import validate
+    from tqgen_kernels.tuning.database.select import explain as explain_choice
+    from tqgen_kernels.tuning.database.validate import validate
+    from tqgen_kernels.tuning.record.buckets import bucketed
+    from tqgen_kernels.tuning.record.environment import detect
+    from tqgen_kernels.tuning.record.record import printable
 
     asked = bucketed(parse_problem(problem))
     environment = detect(backend or device_backend())
@@ -147,7 +147,7 @@ def export_records(
     force: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
     """Write every record of this machine to one file."""
-    from tqgen_kernels.tuning.exchange import export_tuned
+    from tqgen_kernels.tuning.database.exchange import export_tuned
 
     if file.exists() and not force:
         raise ValueError(f"{file} is already there: give another name, or --force.")
@@ -169,7 +169,7 @@ def import_records(
 
     Exits with 1 if a record was refused.
     """
-    from tqgen_kernels.tuning.exchange import import_tuned
+    from tqgen_kernels.tuning.database.exchange import import_tuned
 
     user, _ = _databases()
     outcomes = import_tuned(file, user, replace_own=replace_own)
@@ -187,8 +187,8 @@ def prune(
     dry_run: Annotated[bool, typer.Option(help="Only say what would be removed.")] = False,
 ) -> None:
     """Remove records that this version cannot use, and left-overs of damaged files."""
-    from tqgen_kernels.tuning.prune import prunable
-    from tqgen_kernels.tuning.validate import validate
+    from tqgen_kernels.tuning.database.prune import prunable
+    from tqgen_kernels.tuning.database.validate import validate
 
     user, _ = _databases()
     found = list(prunable(user, validate))

@@ -200,7 +200,7 @@ def not_writable(folder: Path) -> str | None:
 
 def database() -> Iterator[Finding]:
     """How many tuning records there are, and whether all can be read."""
-    from tqgen_kernels.tuning.database import bundled_database, user_database
+    from tqgen_kernels.tuning.database.folder import bundled_database, user_database
 
     notices: list[str] = []
     for name, records in (

@@ -20,10 +20,10 @@ def report(
 ) -> None:
     """Write one self-contained HTML page: every candidate, the roofline, the winner and why."""
     from tqgen_kernels.files import write_atomically
-    from tqgen_kernels.tuning.database import bundled_database, user_database
-    from tqgen_kernels.tuning.label import short_label
-    from tqgen_kernels.tuning.plot import png as draw
-    from tqgen_kernels.tuning.report import page
+    from tqgen_kernels.tuning.database.folder import bundled_database, user_database
+    from tqgen_kernels.tuning.record.label import short_label
+    from tqgen_kernels.tuning.report.page import page
+    from tqgen_kernels.tuning.report.plot import png as draw
 
     def notice(text: str) -> None:
         typer.echo(f"notice: {text}", err=True)

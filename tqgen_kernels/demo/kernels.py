@@ -19,8 +19,8 @@ from .weights import Say
 if TYPE_CHECKING:
     from tqgen_kernels.quality.load import LoadedModel
     from tqgen_kernels.quant.scheme import Scheme
-    from tqgen_kernels.tuning import tuner
-    from tqgen_kernels.tuning.records import Record
+    from tqgen_kernels.tuning.record.record import Record
+    from tqgen_kernels.tuning.search import tuner
 
 GPU_SECONDS, EMULATED_SECONDS = 120.0, 45.0
 
@@ -74,7 +74,7 @@ def tune(problems: Sequence[Problem], say: Say, progress: Progress) -> list[Reco
 def chosen(problems: Sequence[Problem], records: Sequence[Record]) -> list[Chosen]:
     """What the registry chose for each problem; `records` are those of `tune`."""
     from tqgen_kernels.registry import kernel
-    from tqgen_kernels.tuning.buckets import bucketed
+    from tqgen_kernels.tuning.record.buckets import bucketed
 
     tuned = {bucketed(record.parsed_problem): record for record in records}
     rows = []

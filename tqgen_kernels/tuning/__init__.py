@@ -1,1 +1,1 @@
-"""Measure, verify, search, remember and choose variants. Needs no GPU and no MLX to be tested."""
+"""Measure, verify, search, remember and choose variants: search -> record -> database -> report."""

@@ -1,0 +1,1 @@
+"""Records on disk, carried between machines, and which of them decides."""

@@ -1,0 +1,1 @@
+"""Candidates compiled, verified and timed until one wins; needs no GPU to be tested."""

@@ -17,7 +17,8 @@ import typer
 from timing import Contender, compare, copies, report
 
 from tqgen_kernels import registry
-from tqgen_kernels.autotuning import device_backend, run_portable
+from tqgen_kernels.autotuning import device_backend
+from tqgen_kernels.autotuning.roads import run_portable
 from tqgen_kernels.backends.compiled import Compiled, example_arrays, to_numpy
 from tqgen_kernels.codegen.families.attend import expected_output
 from tqgen_kernels.codegen.families.scoring import VALUE_SEED

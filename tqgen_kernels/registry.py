@@ -13,6 +13,7 @@ from threading import RLock
 from tqgen_kernels import backends
 from tqgen_kernels.backends.compiled import Compiled
 from tqgen_kernels.codegen.families import FAMILIES
+from tqgen_kernels.codegen.family import Verification
 from tqgen_kernels.codegen.problem import Problem, family_of, format_problem
 from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
@@ -64,19 +65,37 @@ def compile(problem: Problem, config: Config, backend: str) -> Compiled:
         return Compiled(variant, backend, _launchers[key])
 
 
-def verify(compiled: Compiled, tokens: int = SMALL, seed: int = 0) -> None:
+def verify(compiled: Compiled, tokens: int = SMALL, seed: int = 0) -> Verification:
     """Launches once and compares with the float64 reference.
 
-    Raises InvalidVariant: "launch" where the device refuses the variant, "correctness" where the
-    result is wrong.
+    Raises InvalidVariant: "compile", "launch" or "timeout" where the device refuses the variant or
+    does not finish it, "correctness" where the result is wrong.
     """
     try:
         found = compiled.verify(seed, tokens)
     except (RuntimeError, ValueError) as error:
-        raise InvalidVariant("launch", str(error)) from error
+        raise failure(error) from error
     if not found.passed:
         detail = f"error {found.error:.3g}, allowed {found.tolerance:.3g} ({found.measure})"
         raise InvalidVariant("correctness", detail)
+    return found
+
+
+# How MLX begins when the compiler of Metal or of CUDA refuses a text, which it first sees at the
+# launch.
+_REFUSALS = ("[metal::Device] Unable to build metal library", "Failed to compile kernel")
+
+
+def failure(error: Exception) -> InvalidVariant:
+    """What an error of a launch says about the variant."""
+    from tqgen_kernels.emulator.faults import MetalCompileError, MetalFault
+
+    text = str(error)
+    if isinstance(error, MetalFault) and any(f.kind == "hang" for f in error.findings):
+        return InvalidVariant("timeout", text)
+    if isinstance(error, MetalCompileError) or any(words in text for words in _REFUSALS):
+        return InvalidVariant("compile", text)
+    return InvalidVariant("launch", text)
 
 
 def kernel(problem: Problem) -> Kernel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tqgen_kernels.codegen.family import Verification
@@ -13,7 +13,8 @@ from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.database.folder import Database
 from tqgen_kernels.tuning.record.environment import Environment
 from tqgen_kernels.tuning.record.record import Record
-from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, road, road_name
+from tqgen_kernels.tuning.search.budget import Budget
+from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, Wanted, road, road_name
 from tqgen_kernels.tuning.search.tuner import Task, tune
 
 TEMPLATE = "ab" * 32
@@ -59,6 +60,8 @@ class FakeRunner:
     calls: list[tuple[Config, int]] = field(default_factory=list)
     prepared: list[Config] = field(default_factory=list)
     text: str = "v1"
+    proof_seconds: float | None = None  # of one candidate; None: nothing is proven ahead
+    proven: list[Wanted] = field(default_factory=list)
 
     def clock(self) -> float:
         return self.now
@@ -67,6 +70,24 @@ class FakeRunner:
         if road_name(config) is not None:
             return ""
         return hashlib.sha256(f"{self.text} {config}".encode()).hexdigest()
+
+    def prove(
+        self,
+        wanted: Sequence[Wanted],
+        budget: Budget,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        if self.proof_seconds is None:
+            return
+        for done, one in enumerate(wanted):
+            if budget.spent:
+                return
+            self.now += self.proof_seconds
+            self.proven.append(one)
+            progress(done + 1, len(wanted))
+
+    def is_proven(self, problem: Problem, config: Config) -> bool:
+        return self.proof_seconds is None or (problem, config) in self.proven
 
     def prepare(self, problem: Problem, config: Config) -> Prepared:
         self.prepared.append(config)

@@ -54,6 +54,14 @@ def autotune(
     quick: Annotated[bool, typer.Option(help="Few candidates, few samples.")] = False,
     strategy: Annotated[str, typer.Option(help="guided, exhaustive, halving, random.")] = "guided",
     again: Annotated[bool, typer.Option(help="Measure anew what is already stored.")] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=64,
+            help="Processes that compile and verify candidates; what suits the device if left out.",
+        ),
+    ] = None,
     backend: Annotated[
         str | None, typer.Option(help="metal, cuda or emulated; the device's own if left out.")
     ] = None,
@@ -108,6 +116,7 @@ def autotune(
                 again=again,
                 backend=name,
                 strategy=strategy_of(strategy),
+                workers=jobs,
                 progress=show,
             )
     except KeyboardInterrupt:
@@ -210,14 +219,18 @@ def _bars(console: Console, problems: int) -> Iterator[Callable[[Progress], None
         TextColumn("{task.fields[left]}"),
     )
     with RichProgress(*columns, console=console) as progress:
-        tasks: dict[Problem, Any] = {}
+        tasks: dict[Problem | None, Any] = {}
+
+        def label(problem: Problem | None) -> str:
+            if problem is None:
+                return "compile and verify"
+            number = len(tasks) + 1 - (None in tasks)
+            parts = (f"{number}/{problems}", family_of(problem), getattr(problem, "layout", ""))
+            return " ".join((*filter(None, parts), f"{problem.context}"))
 
         def show(state: Progress) -> None:
             if state.problem not in tasks:
-                parts = (family_of(state.problem), getattr(state.problem, "layout", ""))
-                size = f"{state.problem.context}"
-                label = " ".join((f"{len(tasks) + 1}/{problems}", *filter(None, parts), size))
-                tasks[state.problem] = progress.add_task(label, best="", left="")
+                tasks[state.problem] = progress.add_task(label(state.problem), best="", left="")
             best = (
                 "" if state.best is None else f"best {format_time(state.best)} {state.best_config}"
             )

@@ -65,7 +65,8 @@ def tune(problems: Sequence[Problem], say: Say, progress: Progress) -> list[Reco
         say("kernels: no GPU here: the emulator runs and checks them, plain MLX does the work")
 
     def show(state: tuner.Progress) -> None:
-        progress(f"tuning {label(state.problem)}", state.done, state.total)
+        what = "compiling kernels" if state.problem is None else f"tuning {label(state.problem)}"
+        progress(what, state.done, state.total)
 
     seconds = EMULATED_SECONDS if emulated else GPU_SECONDS
     return autotune(problems, seconds=seconds, quick=emulated, progress=show)

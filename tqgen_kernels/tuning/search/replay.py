@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import cycle
 
 from tqgen_kernels.codegen.family import Verification
 from tqgen_kernels.codegen.problem import Problem
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.record.record import Record, Result
-from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared
+from tqgen_kernels.tuning.search.budget import Budget
+from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, Wanted
 
 
 class ReplayRunner:
@@ -20,6 +22,17 @@ class ReplayRunner:
 
     def source_sha256(self, problem: Problem, config: Config) -> str:
         return self._result(config).source_sha256
+
+    def prove(
+        self,
+        wanted: Sequence[Wanted],
+        budget: Budget,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Nothing is compiled."""
+
+    def is_proven(self, problem: Problem, config: Config) -> bool:
+        return True
 
     def prepare(self, problem: Problem, config: Config) -> Prepared:
         result = self._result(config)

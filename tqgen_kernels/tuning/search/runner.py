@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from tqgen_kernels.codegen.family import Verification
 from tqgen_kernels.codegen.problem import Problem
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.tuning.search.budget import Budget
 
+Wanted = tuple[Problem, Config]
 Invalidity = Literal["constraints", "compile", "launch", "timeout", "correctness"]
 INVALIDITIES: tuple[Invalidity, ...] = get_args(Invalidity)
 
@@ -39,10 +41,27 @@ class Prepared:
 
 
 class Runner(Protocol):
-    """The device: real (registry.py), replayed (replay.py), or made up in a test."""
+    """The device: real (autotuning/runner.py), replayed (replay.py), or made up in a test."""
 
     def source_sha256(self, problem: Problem, config: Config) -> str:
         """Renders only. "" for a road. Raises InvalidVariant."""
+        ...
+
+    def prove(
+        self,
+        wanted: Sequence[Wanted],
+        budget: Budget,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Compiles and verifies ahead, as many at once as it can, the first of `wanted` first,
+        until the budget is spent. progress gets how many are done, and of how many.
+
+        Where nothing is gained by it, it does nothing.
+        """
+        ...
+
+    def is_proven(self, problem: Problem, config: Config) -> bool:
+        """Whether `prepare` is as quick as it gets."""
         ...
 
     def prepare(self, problem: Problem, config: Config) -> Prepared:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -58,15 +58,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where tuning stands. best is the fastest so far, seconds per launch; left in seconds."""
+    """Where tuning stands. best is the fastest so far, seconds per launch; left in seconds.
 
-    problem: Problem
+    phase: "compile" (of all problems together, `problem` is None), "candidates" or "final".
+    """
+
+    problem: Problem | None
     phase: str
     done: int
     total: int
-    best: float | None
-    best_config: Config | None
-    left: float | None
+    best: float | None = None
+    best_config: Config | None = None
+    left: float | None = None
 
 
 def tune(
@@ -132,7 +135,8 @@ def tune(
             budget.reserve = _final_seconds(task, policy, once)
             for road in task.roads:
                 race.trial(road, policy.samples)
-            strategy.search(_ranked(task, policy), race.trial, policy.samples)
+            for configs in _proven_first(_ranked(task, policy), task.problem, runner):
+                strategy.search(configs, race.trial, policy.samples)
         except OutOfTime:
             stopped = "budget"
         phase = "final"
@@ -146,6 +150,39 @@ def tune(
             keep("user")
         raise
     return keep(stopped)
+
+
+def wanted(
+    task: Task,
+    runner: Runner,
+    environment: Environment,
+    *,
+    database: Database | None = None,
+    policy: Policy = DEFAULT,
+    strategy: Strategy | None = None,
+    again: bool = False,
+) -> list[Config]:
+    """The kernels that `tune` with these arguments would compile, the most promising first."""
+    task = dataclasses.replace(task, problem=bucketed(task.problem))
+    stored = None
+    if database is not None and not again:
+        stored = database.load(environment.device_key, task.problem)
+    if stored is not None and _finished(stored, task, environment, policy, strategy or Guided()):
+        return []
+    known = _known(stored, task, environment, policy, runner)
+    ranked = _ranked(task, policy)
+    return [c for c in ranked if c not in known or known[c].outcome == "correct"]
+
+
+def _proven_first(
+    configs: Sequence[Config], problem: Problem, runner: Runner
+) -> Iterator[Sequence[Config]]:
+    """What is compiled and verified already; then everything, if there is more."""
+    proven = [c for c in configs if runner.is_proven(problem, c)]
+    if len(proven) > 1:
+        yield proven
+    if len(proven) < len(configs):
+        yield configs
 
 
 def _finished(

@@ -1,0 +1,84 @@
+"""The ways to do a problem's work without a kernel of ours: they race, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+
+from tqgen_kernels.backends import portable
+from tqgen_kernels.backends.compiled import to_numpy
+from tqgen_kernels.codegen.families import FAMILIES
+from tqgen_kernels.codegen.families.attend import expected_output
+from tqgen_kernels.codegen.families.vectors import relative_l2
+from tqgen_kernels.codegen.family import Example, Verification
+from tqgen_kernels.codegen.problem import (
+    AttendProblem,
+    DequantizeProblem,
+    EncodeProblem,
+    Problem,
+    family_of,
+)
+from tqgen_kernels.operations import Packed
+from tqgen_kernels.tuning.search.runner import InvalidVariant
+
+SEED = 42  # of the families' examples: keys 42, values 43
+
+
+def has_portable(problem: Problem) -> bool:
+    """Whether plain MLX operations do all of the problem's work."""
+    return isinstance(problem, EncodeProblem | DequantizeProblem | AttendProblem)
+
+
+def run_portable(problem: Problem, inputs: dict[str, mx.array], example: Example) -> list[mx.array]:
+    """The problem by plain MLX operations; attend and combine are one there."""
+    if isinstance(problem, EncodeProblem):
+        return list(
+            portable.encode(
+                inputs["x"],
+                bits=problem.bits,
+                seed=SEED,
+                layout=problem.layout,
+                norm_correction=problem.norm_correction,
+                codebook=problem.codebook,
+            )
+        )
+    if isinstance(problem, DequantizeProblem):
+        vectors = portable.dequantize(
+            inputs["words"],
+            inputs["scales"],
+            tiles=example.scalars["tiles"],
+            head_dim=problem.head_dim,
+            bits=problem.bits,
+            seed=SEED,
+            layout=problem.layout,
+            dtype=getattr(mx, problem.dtype),
+            rotated=problem.rotated,
+            codebook=problem.codebook,
+        )
+        return [vectors]
+    if isinstance(problem, AttendProblem):
+        names = ("key_words", "key_scales", "value_words", "value_scales")
+        store = Packed(
+            **{name: inputs[name] for name in (*names, "exact_keys", "exact_values")},
+            tiles=example.scalars["tiles"],
+            exact=example.scalars["exact"],
+            key_bits=problem.key_bits,
+            value_bits=problem.value_bits,
+            key_seed=SEED,
+            value_seed=SEED + 1,
+            codebook=problem.codebook,
+            storage=problem.storage,
+        )
+        return [portable.attend(inputs["queries"], store, scale=problem.key_dim**-0.5)]
+    raise InvalidVariant("constraints", f"{family_of(problem)} has no portable path")
+
+
+def verify_portable(problem: Problem, example: Example, outputs: list[mx.array]) -> Verification:
+    arrays = [to_numpy(array) for array in outputs]
+    if isinstance(problem, AttendProblem):
+        tolerance = 4e-3  # MLX multiplies float32 in TF32 on NVIDIA
+        return relative_l2(arrays[0], expected_output(problem, example), tolerance)
+    family = FAMILIES[family_of(problem)]
+    named: dict[str, Any] = dict(zip(family.outputs, arrays, strict=True))
+    return family.verify(problem, example, named)

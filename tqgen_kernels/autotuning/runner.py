@@ -1,0 +1,212 @@
+"""The tuner's runner on this machine's device."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from tqgen_kernels import registry
+from tqgen_kernels.autotuning import roads
+from tqgen_kernels.backends import portable
+from tqgen_kernels.backends.compiled import Compiled, example_arrays
+from tqgen_kernels.codegen.families import FAMILIES
+from tqgen_kernels.codegen.family import Example, Verification
+from tqgen_kernels.codegen.problem import AttendProblem, CombineProblem, Problem, family_of
+from tqgen_kernels.codegen.render import render
+from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.tuning.search.budget import Budget
+from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, Wanted, road_name
+from tqgen_kernels.tuning.search.workers import Job, NoWorkers, Verdict, Workers
+
+ROTATED_BYTES = 192 * 2**20  # of inputs, so that no launch finds its own in the last-level cache
+MAX_COPIES = 32
+EMULATED_TOKENS = 256  # more would take the CPU minutes
+MOST_WORKERS = 14
+WORKER_MEMORY = 4 * 2**30  # of the device's, for each worker: a context of its own takes a part
+PROOF_SECONDS = 30.0  # to compile a variant, launch it once and verify it; then it hangs
+EMULATED_PROOF_SECONDS = 180.0
+
+
+class TuningNotice(UserWarning):
+    """Tuning goes on in another way than it should."""
+
+
+def default_workers(backend: str) -> int:
+    """Processes that prove candidates. CUDA: as many as compile at once. Metal: one, since it
+    compiles fast, but a kernel that hangs still must not end the search. The emulator stops a
+    launch that takes too long by itself: none."""
+    if backend == "metal":
+        return 1
+    if backend != "cuda":
+        return 0
+    memory = mx.device_info(mx.gpu).get("total_memory", 0)
+    room = int(memory) // WORKER_MEMORY
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 1, room))
+
+
+@dataclass
+class DeviceRunner:
+    """Compiles, verifies and times candidates through the registry; keeps one problem's inputs.
+
+    workers: None for default_workers; 0 proves candidates in this process.
+    """
+
+    backend: str
+    workers: int | None = None
+    _inputs: dict[Any, list[dict[str, mx.array]]] = field(default_factory=dict)
+    _verdicts: dict[str, Verdict] = field(default_factory=dict)  # by hash of the text
+    _pool: Workers | None = None
+
+    def __post_init__(self) -> None:
+        count = default_workers(self.backend) if self.workers is None else self.workers
+        if count and sys.executable:
+            emulated = self.backend == "emulated"
+            self._pool = Workers(
+                (sys.executable, "-m", "tqgen_kernels.autotuning.worker", self.backend),
+                count,
+                EMULATED_PROOF_SECONDS if emulated else PROOF_SECONDS,
+                {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+
+    def close(self) -> None:
+        """Ends the worker processes."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def source_sha256(self, problem: Problem, config: Config) -> str:
+        if road_name(config) is not None:
+            return ""
+        try:
+            return render(problem, config).sha256
+        except ValueError as error:
+            raise InvalidVariant("constraints", str(error)) from None
+
+    def prove(
+        self,
+        wanted: Sequence[Wanted],
+        budget: Budget,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Compiles and verifies in the worker processes, each text once; in no worker, nothing."""
+        if self._pool is None:
+            return
+        jobs: dict[str, Job] = {}
+        for problem, config in wanted:
+            if road_name(config) is None:
+                key = self.source_sha256(problem, config)
+                if key not in self._verdicts:
+                    jobs.setdefault(key, Job(key, problem, config))
+        if not jobs:
+            return
+        try:
+            self._verdicts |= self._pool.prove(jobs.values(), budget, progress)
+        except NoWorkers as error:
+            self._pool = None
+            warnings.warn(
+                f"Candidates are compiled one by one, and one that hangs will not be stopped: "
+                f"{error}",
+                TuningNotice,
+                stacklevel=2,
+            )
+
+    def is_proven(self, problem: Problem, config: Config) -> bool:
+        if self._pool is None or road_name(config) is not None:
+            return True
+        return self.source_sha256(problem, config) in self._verdicts
+
+    def prepare(self, problem: Problem, config: Config) -> Prepared:
+        tokens = min(problem.context, EMULATED_TOKENS) if self.backend == "emulated" else None
+        if road_name(config) is not None:
+            return self._road(problem, tokens)
+        self.prove([(problem, config)], Budget())
+        verdict = self._verdicts.get(self.source_sha256(problem, config))
+        if isinstance(verdict, InvalidVariant):
+            raise verdict
+        compiled = registry.compile(problem, config, self.backend)
+        verification = verdict or registry.verify(compiled)
+        family = FAMILIES[family_of(problem)]
+        example = family.example(problem, np.random.default_rng(1), tokens, config)
+        copies = self._copies(problem, tokens, example)
+        step = self._with_combine(problem, compiled)
+
+        def run(n: int) -> list[Any]:
+            return [step(copies[i % len(copies)], example.scalars) for i in range(n)]
+
+        return self._prepared(problem, tokens, compiled.variant.sha256, verification, run)
+
+    def _prepared(
+        self,
+        problem: Problem,
+        tokens: int | None,
+        text: str,
+        verification: Verification,
+        run: Callable[[int], list[Any]],
+    ) -> Prepared:
+        def launch(n: int) -> float:
+            start = time.perf_counter()
+            try:
+                mx.eval(run(n))
+            except RuntimeError as error:
+                raise registry.failure(error) from error
+            return time.perf_counter() - start
+
+        sized = problem if tokens is None else replace(problem, context=tokens)
+        moved = FAMILIES[family_of(problem)].bytes_moved(sized)
+        return Prepared(text, verification, moved, launch)
+
+    def _with_combine(self, problem: Problem, compiled: Compiled) -> Callable[..., list[mx.array]]:
+        """attend is timed with the combine that it needs: splits are not free, and the portable
+        path does the work of both."""
+        if not isinstance(problem, AttendProblem):
+            return compiled
+        heads = problem.kv_heads * problem.gqa
+        merge = CombineProblem(problem.value_dim, problem.dtype, heads=heads, batch=problem.batch)
+        config = FAMILIES["combine"].default(merge)
+        combine = registry.compile(merge, config, self.backend)
+        value_signs = portable.signs(problem.value_dim, roads.SEED + 1)
+
+        def step(inputs: dict[str, mx.array], scalars: Mapping[str, int]) -> list[mx.array]:
+            partials, statistics = compiled(inputs, scalars)
+            merged = {"partials": partials, "statistics": statistics, "signs": value_signs}
+            return combine({**merged, "params": inputs["params"]}, {})
+
+        return step
+
+    def _road(self, problem: Problem, tokens: int | None) -> Prepared:
+        """Plain MLX operations on the same inputs."""
+        family = FAMILIES[family_of(problem)]
+        small = family.example(problem, np.random.default_rng(0), registry.SMALL)
+        outputs = roads.run_portable(problem, example_arrays(small), small)
+        verification = roads.verify_portable(problem, small, outputs)
+        example = family.example(problem, np.random.default_rng(1), tokens)
+        copies = self._copies(problem, tokens, example)
+
+        def run(n: int) -> list[Any]:
+            return [roads.run_portable(problem, copies[i % len(copies)], example) for i in range(n)]
+
+        return self._prepared(problem, tokens, "", verification, run)
+
+    def _copies(
+        self, problem: Problem, tokens: int | None, example: Example
+    ) -> list[dict[str, mx.array]]:
+        """The inputs several times over; only `params` depends on the candidate."""
+        key = (problem, tokens)
+        if key not in self._inputs:
+            self._inputs.clear()
+            total = sum(a.nbytes for a in example.inputs.values())
+            count = 1 if self.backend == "emulated" else ceil(ROTATED_BYTES / total)
+            self._inputs[key] = [
+                example_arrays(example) for _ in range(min(MAX_COPIES, max(1, count)))
+            ]
+        params = mx.array(example.inputs["params"])
+        mx.eval(params)
+        return [{**inputs, "params": params} for inputs in self._inputs[key]]

@@ -19,6 +19,7 @@ from rich import print as show
 from rich.table import Table
 
 from tqgen_kernels import emulator
+from tqgen_kernels.files import write_atomically
 
 ELEMENTS = 1 << 20
 HEADS, TOKENS, HEAD_DIM = 8, 1024, 128
@@ -121,7 +122,7 @@ def main(
         table.add_row(name, f"{value:.3g}", f"{figures['full'][name]:.3g}")
     show(table)
     if output:
-        output.write_text(json.dumps(figures, indent=2) + "\n")
+        write_atomically(output, (json.dumps(figures, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

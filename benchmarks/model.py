@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tqgen_kernels.files import write_atomically
 from tqgen_kernels.quality.contenders import contender
 from tqgen_kernels.quality.speed import Speed, measure_speed
 
@@ -86,7 +87,8 @@ def main(
     if prefill:
         for one in contenders:
             found += measure_speed(model, [one], prefill, vocabulary=vocabulary, batch=batch)
-    output.write_text(json.dumps([asdict(speed) for speed in found], indent=1) + "\n")
+    document = json.dumps([asdict(speed) for speed in found], indent=1) + "\n"
+    write_atomically(output, document.encode())
     _print(found, f"{shape}, batch {batch}, {mx.device_info().get('device_name', 'CPU')}")
 
 

@@ -20,6 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from tqgen_kernels.files import write_atomically
 from tqgen_kernels.tuning.record.environment import detect
 
 LARGER_THAN_CACHE = 192 * 2**20  # bytes of inputs to rotate through
@@ -128,11 +129,8 @@ def report(
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     Console(width=200).print(table)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(
-        json.dumps({"title": title, "environment": environment, "rows": rows}, indent=1) + "\n",
-        encoding="utf-8",
-    )
+    document = {"title": title, "environment": environment, "rows": rows}
+    write_atomically(output, (json.dumps(document, indent=1) + "\n").encode())
     Console(width=200).print(f"Written to {output}")
 
 

@@ -15,6 +15,7 @@ MAX_LINES = 400
 # A room imports only rooms before it.
 ORDER = (
     "files",
+    "kept",
     "cpu_blas",
     "emulator",
     "quant",

@@ -15,7 +15,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from importlib import metadata, util
 from pathlib import Path
 
@@ -92,20 +91,17 @@ def _numpys_openblas() -> Path | None:
 def _bridge() -> Path:
     """The compiled SOURCE, in the cache folder. Raises OSError or SubprocessError."""
     from tqgen_kernels.files import cache_dir
+    from tqgen_kernels.kept import kept
 
     name = hashlib.sha256(f"{platform.machine()}{SOURCE}".encode()).hexdigest()[:16]
-    path = cache_dir() / "blas" / f"{name}.so"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            (Path(folder) / "bridge.c").write_text(SOURCE)
-            built = Path(folder) / "bridge.so"
-            command = [*_compiler(), "-O2", "-shared", "-fPIC", "-o", str(built)]
-            subprocess.run(
-                [*command, str(Path(folder) / "bridge.c")], check=True, capture_output=True
-            )
-            built.replace(path)
-    return path
+
+    def make(out: Path) -> None:
+        source = out.with_name("bridge.c")
+        source.write_text(SOURCE)
+        flags = ["-O2", "-shared", "-fPIC", "-o", str(out), str(source)]
+        subprocess.run([*_compiler(), *flags], check=True, capture_output=True)
+
+    return kept(cache_dir() / "blas" / name, "bridge.so", make)
 
 
 def _compiler() -> list[str]:

@@ -68,8 +68,9 @@ def by_reference(text: CudaText) -> CudaText:
     paths = [folder / f"{text.name}.{part}.h" for part in ("header", "body")]
     try:
         for path, content in zip(paths, (text.header, text.source), strict=True):
-            if not path.is_file() or path.read_text(encoding="utf-8") != content:
-                write_atomically(path, content.encode())
+            data = content.encode()
+            if not path.is_file() or path.read_bytes() != data:
+                write_atomically(path, data)
     except OSError:
         return text
     header, source = (f'#include "{path.as_posix()}"\n' for path in paths)

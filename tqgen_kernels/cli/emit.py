@@ -81,6 +81,7 @@ def emit(
 ) -> None:
     """Write generated/ from the templates, or check that it is what they render."""
     from tqgen_kernels.codegen.paths import GENERATED
+    from tqgen_kernels.files import write_atomically
 
     files = generated_files()
     present = {p.name: p for p in (*GENERATED.glob("*.metal"), *GENERATED.glob("manifest.json"))}
@@ -88,7 +89,7 @@ def emit(
     changed = sorted(
         name
         for name, text in files.items()
-        if name not in present or present[name].read_text() != text
+        if name not in present or present[name].read_bytes() != text.encode()
     )
     if check:
         for name in (*changed, *stale):
@@ -98,9 +99,8 @@ def emit(
             raise typer.Exit(1)
         typer.echo(f"{len(files)} files in {GENERATED} are what templates/ renders")
         return
-    GENERATED.mkdir(parents=True, exist_ok=True)
     for name in stale:
         present[name].unlink()
     for name in changed:
-        (GENERATED / name).write_text(files[name])
+        write_atomically(GENERATED / name, files[name].encode())
     typer.echo(f"{len(changed)} written, {len(stale)} removed, {len(files)} in {GENERATED}")

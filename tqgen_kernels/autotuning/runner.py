@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 
 from tqgen_kernels import registry
-from tqgen_kernels.autotuning import roads
+from tqgen_kernels.autotuning import roads, stock
 from tqgen_kernels.backends import portable
 from tqgen_kernels.backends.compiled import Compiled, example_arrays
 from tqgen_kernels.codegen.families import FAMILIES
@@ -23,6 +23,7 @@ from tqgen_kernels.codegen.family import Example, Verification
 from tqgen_kernels.codegen.problem import AttendProblem, CombineProblem, Problem, family_of
 from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.tuning.record.decide import BASELINES
 from tqgen_kernels.tuning.search.budget import Budget
 from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, Wanted, road_name
 from tqgen_kernels.tuning.search.workers import Job, NoWorkers, Verdict, Workers
@@ -125,8 +126,11 @@ class DeviceRunner:
 
     def prepare(self, problem: Problem, config: Config) -> Prepared:
         tokens = min(problem.context, EMULATED_TOKENS) if self.backend == "emulated" else None
-        if road_name(config) is not None:
-            return self._road(problem, tokens)
+        road = road_name(config)
+        if road in BASELINES and isinstance(problem, AttendProblem):
+            return self._baseline(road, problem, tokens)
+        if road is not None:
+            return self._road(road, problem, tokens)
         self.prove([(problem, config)], Budget())
         verdict = self._verdicts.get(self.source_sha256(problem, config))
         if isinstance(verdict, InvalidVariant):
@@ -141,27 +145,8 @@ class DeviceRunner:
         def run(n: int) -> list[Any]:
             return [step(copies[i % len(copies)], example.scalars) for i in range(n)]
 
-        return self._prepared(problem, tokens, compiled.variant.sha256, verification, run)
-
-    def _prepared(
-        self,
-        problem: Problem,
-        tokens: int | None,
-        text: str,
-        verification: Verification,
-        run: Callable[[int], list[Any]],
-    ) -> Prepared:
-        def launch(n: int) -> float:
-            start = time.perf_counter()
-            try:
-                mx.eval(run(n))
-            except RuntimeError as error:
-                raise registry.failure(error) from error
-            return time.perf_counter() - start
-
-        sized = problem if tokens is None else replace(problem, context=tokens)
-        moved = FAMILIES[family_of(problem)].bytes_moved(sized)
-        return Prepared(text, verification, moved, launch)
+        moved = self._bytes(problem, tokens)
+        return _prepared(compiled.variant.sha256, verification, moved, run)
 
     def _with_combine(self, problem: Problem, compiled: Compiled) -> Callable[..., list[mx.array]]:
         """attend is timed with the combine that it needs: splits are not free, and the portable
@@ -181,19 +166,44 @@ class DeviceRunner:
 
         return step
 
-    def _road(self, problem: Problem, tokens: int | None) -> Prepared:
-        """Plain MLX operations on the same inputs."""
+    def _road(self, road: str, problem: Problem, tokens: int | None) -> Prepared:
+        """The same inputs without a kernel of ours for this problem."""
         family = FAMILIES[family_of(problem)]
         small = family.example(problem, np.random.default_rng(0), registry.SMALL)
-        outputs = roads.run_portable(problem, example_arrays(small), small)
-        verification = roads.verify_portable(problem, small, outputs)
+        outputs = roads.run(road, problem, example_arrays(small), small)
+        verification = roads.verify(problem, small, outputs)
         example = family.example(problem, np.random.default_rng(1), tokens)
         copies = self._copies(problem, tokens, example)
 
         def run(n: int) -> list[Any]:
-            return [roads.run_portable(problem, copies[i % len(copies)], example) for i in range(n)]
+            return [roads.run(road, problem, copies[i % len(copies)], example) for i in range(n)]
 
-        return self._prepared(problem, tokens, "", verification, run)
+        return _prepared("", verification, self._bytes(problem, tokens), run)
+
+    def _baseline(self, road: str, problem: AttendProblem, tokens: int | None) -> Prepared:
+        """What the model would run with another cache, on as many tokens."""
+        verification = stock.verify(road, problem, registry.SMALL)
+        first = stock.inputs(road, problem, tokens or problem.context)
+        size = stock.nbytes(first)
+        copies = [first]
+        for _ in range(1, self._how_many(size)):
+            copies.append(stock.inputs(road, problem, tokens or problem.context))
+
+        def run(n: int) -> list[Any]:
+            scale = problem.key_dim**-0.5
+            return [stock.attend(road, copies[i % len(copies)], scale) for i in range(n)]
+
+        return _prepared("", verification, size, run)
+
+    def _how_many(self, nbytes: int) -> int:
+        """Copies of the inputs, so that no launch finds its own in the last-level cache."""
+        if self.backend == "emulated":
+            return 1
+        return min(MAX_COPIES, max(1, ceil(ROTATED_BYTES / nbytes)))
+
+    def _bytes(self, problem: Problem, tokens: int | None) -> int:
+        sized = problem if tokens is None else replace(problem, context=tokens)
+        return FAMILIES[family_of(problem)].bytes_moved(sized)
 
     def _copies(
         self, problem: Problem, tokens: int | None, example: Example
@@ -203,10 +213,21 @@ class DeviceRunner:
         if key not in self._inputs:
             self._inputs.clear()
             total = sum(a.nbytes for a in example.inputs.values())
-            count = 1 if self.backend == "emulated" else ceil(ROTATED_BYTES / total)
-            self._inputs[key] = [
-                example_arrays(example) for _ in range(min(MAX_COPIES, max(1, count)))
-            ]
+            self._inputs[key] = [example_arrays(example) for _ in range(self._how_many(total))]
         params = mx.array(example.inputs["params"])
         mx.eval(params)
         return [{**inputs, "params": params} for inputs in self._inputs[key]]
+
+
+def _prepared(
+    text: str, verification: Verification, nbytes: int, run: Callable[[int], list[Any]]
+) -> Prepared:
+    def launch(n: int) -> float:
+        start = time.perf_counter()
+        try:
+            mx.eval(run(n))
+        except RuntimeError as error:
+            raise registry.failure(error) from error
+        return time.perf_counter() - start
+
+    return Prepared(text, verification, nbytes, launch)

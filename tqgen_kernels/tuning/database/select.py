@@ -27,7 +27,8 @@ Validate = Callable[[Problem, Record, Result], str | None]
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs. config None: no kernel of ours but `road` ("mlx" is the portable path).
+    """What runs. config None: no kernel of ours but `road`: "mlx" is the portable path, "sdpa"
+    MLX's attention over dequantised keys and values.
 
     verify_first: measured elsewhere or by other software: compare with the reference before use.
     """

@@ -8,7 +8,7 @@ from tqgen_kernels.codegen.problem import Problem, family_of
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.record.record import Record, Result
 
-ROADS = ("mlx",)
+ROADS = ("mlx", "sdpa")
 
 
 def validate(

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 RULE = "median-band/1"  # of this module: a record of another one is decided anew from its samples
 MOST_NOISE = 0.25
+# Roads that read another cache than ours: measured beside, for comparison, never chosen.
+# "fp16": MLX's attention over keys and values as the model made them; "affine": mlx-lm's
+# quantised attention (mx.quantized_matmul), over MLX's own storage.
+BASELINES = ("fp16", "affine")
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,10 @@ def decide(results: Sequence[Result], tolerance: float, *, roads: bool = True) -
     """The earliest-declared correct candidate that is as fast as the fastest.
 
     Where some were in the final, only those compete. `roads` false leaves out what is no kernel
-    of ours.
+    of ours. BASELINES never compete.
     """
     valid = [r for r in results if r.outcome == "correct" and r.timed]
+    valid = [r for r in valid if r.road not in BASELINES]
     valid = [r for r in valid if roads or r.road is None]
     pool = [r for r in valid if r.final_samples] or valid
     if not pool:

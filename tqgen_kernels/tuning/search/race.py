@@ -84,7 +84,7 @@ class Race:
 
     def finalists(self) -> list[Config]:
         """In declared order: kernels close to the fastest of phase 1, the fastest few of them and
-        the earliest-declared few; the default; the roads."""
+        the earliest-declared few; the default; the roads that are not hopeless."""
         kernels = self._kernels()
         limit = min(kernels.values(), default=0.0) * (1 + self.policy.finalist_margin)
         close = [c for c in self.order if kernels.get(c, limit + 1) <= limit]
@@ -99,7 +99,8 @@ class Race:
         return {c: median(samples) for c, samples in timed.items() if samples}
 
     def _always(self, config: Config) -> bool:
-        return self.order[config] == 0 or self.results[config].road is not None
+        result = self.results[config]
+        return self.order[config] == 0 or (result.road is not None and not self._hopeless(result))
 
     def _enough(self, result: Result, samples: int) -> bool:
         return len(result.samples) >= samples or (bool(result.samples) and self._hopeless(result))

@@ -16,6 +16,7 @@ MAX_LINES = 400
 ORDER = (
     "files",
     "kept",
+    "versions",
     "cpu_blas",
     "emulator",
     "quant",

@@ -57,7 +57,7 @@ def lend() -> str | None:
         sgemm = library.scipy_cblas_sgemm64_
         if "OPENBLAS_NUM_THREADS" not in os.environ:
             library.scipy_openblas_set_num_threads64_(1)
-    except (OSError, AttributeError, subprocess.SubprocessError) as error:
+    except (OSError, AttributeError) as error:
         return str(error)
     bridge.tqgen_set_sgemm(ctypes.cast(sgemm, ctypes.c_void_p))
     _lent = True
@@ -89,7 +89,7 @@ def _numpys_openblas() -> Path | None:
 
 
 def _bridge() -> Path:
-    """The compiled SOURCE, in the cache folder. Raises OSError or SubprocessError."""
+    """The compiled SOURCE, in the cache folder. Raises OSError."""
     from tqgen_kernels.files import cache_dir
     from tqgen_kernels.kept import kept
 
@@ -98,8 +98,13 @@ def _bridge() -> Path:
     def make(out: Path) -> None:
         source = out.with_name("bridge.c")
         source.write_text(SOURCE)
-        flags = ["-O2", "-shared", "-fPIC", "-o", str(out), str(source)]
-        subprocess.run([*_compiler(), *flags], check=True, capture_output=True)
+        command = [*_compiler(), "-O2", "-shared", "-fPIC", "-o", str(out), str(source)]
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, errors="replace"
+        )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise OSError(f"{Path(command[0]).name} cannot compile the bridge: {last}")
 
     return kept(cache_dir() / "blas" / name, "bridge.so", make)
 

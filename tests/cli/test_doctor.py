@@ -20,7 +20,7 @@ def test_the_supported_ranges_are_those_of_the_package() -> None:
 
 @pytest.mark.parametrize(
     ("version", "state"),
-    [("0.32.1", "ok"), ("0.32.9", "ok"), ("0.31.3", "warning"), ("0.33.0", "warning")],
+    [("0.32.1", "ok"), ("0.32.9", "ok"), ("0.31.3", "problem"), ("0.33.0", "warning")],
 )
 def test_a_version_outside_the_range_says_what_to_install(version: str, state: str) -> None:
     finding = doctor.supported("mlx-lm", version, ">=0.32.1,<0.33")
@@ -42,7 +42,7 @@ def test_exactly_one_mlx_wheel_on_linux(
     monkeypatch: pytest.MonkeyPatch, present: tuple[str, ...], state: str
 ) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Linux")
-    monkeypatch.setattr(doctor, "_installed", lambda name: "1" if name in present else None)
+    monkeypatch.setattr(doctor, "installed", lambda name: "1" if name in present else None)
     (finding,) = doctor.mlx_wheels()
     assert finding.state == state
     if len(present) > 1:

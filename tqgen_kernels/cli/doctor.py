@@ -9,13 +9,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-PACKAGE = "tqgen-kernels"
+from tqgen_kernels.versions import NEEDED, PACKAGE, installed, supported_range, verdict
+
 MLX_BACKENDS = ("mlx-cpu", "mlx-cuda-12", "mlx-cuda-13")  # Linux wheels that share their files
 MIN_FREE_BYTES = 500_000_000  # less than the demo model and a tuned model's kernels take
 
@@ -63,31 +63,23 @@ def software() -> Iterator[Finding]:
     """Python, this package, and the two that must be of a supported version."""
     yield Finding("python", f"{platform.python_version()} ({sys.executable})")
     yield Finding("system", f"{platform.platform()} {platform.machine()}")
-    yield Finding(PACKAGE, metadata.version(PACKAGE))
-    for name in ("mlx-lm", "mlx"):
-        yield supported(name, _installed(name), supported_range(name))
-
-
-def supported_range(name: str) -> str:
-    """The version range that our own package metadata declares for `name`, as in '<0.33,>=0.32'."""
-    from packaging.requirements import Requirement
-
-    for text in metadata.requires(PACKAGE) or ():
-        requirement = Requirement(text)
-        if requirement.name == name:
-            return str(requirement.specifier)
-    return ""
+    ours = installed(PACKAGE)
+    advice = "" if ours else "Versions cannot be checked; pip install -e . in the checkout helps."
+    yield Finding(PACKAGE, ours or "not installed", "ok" if ours else "warning", advice)
+    for name in NEEDED:
+        yield supported(name, installed(name), supported_range(name))
 
 
 def supported(name: str, version: str | None, allowed: str) -> Finding:
     """Whether an installed `version` (None: not installed) lies in the range `allowed`."""
-    from packaging.specifiers import SpecifierSet
-
     fix = f'pip install "{name}{allowed}"'
     if version is None:
         return Finding(name, "not installed", "problem", fix)
-    if not SpecifierSet(allowed).contains(version, prereleases=True):
-        text = f"{version}, supported is {allowed}"
+    found = verdict(version, allowed)
+    text = f"{version}, supported is {allowed}"
+    if found == "too old":
+        return Finding(name, text, "problem", f"Caches refuse to work on this version: {fix}")
+    if found == "newer":
         return Finding(name, text, "warning", f"Results were not checked on this version: {fix}")
     return Finding(name, version)
 
@@ -96,7 +88,7 @@ def mlx_wheels() -> Iterator[Finding]:
     """On Linux exactly one of MLX's backend wheels may be installed."""
     if platform.system() != "Linux":
         return
-    present = [name for name in MLX_BACKENDS if _installed(name)]
+    present = [name for name in MLX_BACKENDS if installed(name)]
     if len(present) > 1:
         remove = f"pip uninstall -y mlx {' '.join(present)}"
         advice = f"They overwrite one another: {remove}, then install one: {_extras()}."
@@ -129,7 +121,7 @@ def matrix_products() -> Iterator[Finding]:
     code = "from tqgen_kernels import cpu_blas; print(cpu_blas.lend() or '')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     reason = done.stdout.strip()
-    if _installed("mlx-cpu") and platform.system() == "Linux":
+    if installed("mlx-cpu") and platform.system() == "Linux":
         value = f"MLX's own: {reason}" if reason else "NumPy's OpenBLAS"
         advice = "Models run more than ten times slower by MLX's own, a reference BLAS."
         usual = not reason or "LD_PRELOAD" in reason
@@ -235,13 +227,6 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     database,
     settings,
 )
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _extras() -> str:

@@ -25,6 +25,7 @@ ORDER = (
     "tuning",
     "registry",
     "kernels",
+    "ranks",
     "operations",
     "cache",
     "autotuning",

@@ -74,9 +74,8 @@ def storage_for(scheme: Scheme, key_dim: int, value_dim: int) -> Storage:
     Measured so far: NVIDIA (docs/performance.md). TQGEN_STORAGE=tiles|fragment sets it. The matrix
     unit takes head_dims that are multiples of 32 and codebooks that decode by arithmetic.
     """
-    wanted = os.environ.get("TQGEN_STORAGE") or _STORAGE.get(backends.default_name(), "tiles")
-    if wanted not in STORAGES:
-        raise ValueError(f"TQGEN_STORAGE={wanted!r} is unknown: use one of {', '.join(STORAGES)}.")
+    leader = registry.leader()
+    wanted = wanted_storage() if leader is None else leader.storage
     if wanted == "tiles" or scheme.key_bits is None or scheme.value_bits is None:
         return "tiles"
     try:
@@ -91,6 +90,15 @@ def storage_for(scheme: Scheme, key_dim: int, value_dim: int) -> Storage:
     except ValueError:
         return "tiles"
     return "fragment"
+
+
+def wanted_storage() -> str:
+    """What this process would store by, whatever the scheme. Raises ValueError for a bad
+    TQGEN_STORAGE."""
+    wanted = os.environ.get("TQGEN_STORAGE") or _STORAGE.get(backends.default_name(), "tiles")
+    if wanted not in STORAGES:
+        raise ValueError(f"TQGEN_STORAGE={wanted!r} is unknown: use one of {', '.join(STORAGES)}.")
+    return wanted
 
 
 def encode(

@@ -9,6 +9,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from threading import RLock
+from typing import TYPE_CHECKING
 
 from tqgen_kernels import backends
 from tqgen_kernels.backends.compiled import Compiled
@@ -21,6 +22,9 @@ from tqgen_kernels.tuning.database.select import Choice
 from tqgen_kernels.tuning.record.buckets import bucketed
 from tqgen_kernels.tuning.search.runner import InvalidVariant
 
+if TYPE_CHECKING:
+    from tqgen_kernels.tuning.database.snapshot import Snapshot
+
 SMALL = 256  # tokens of the launch that shows whether a variant works on this device
 
 AUTOTUNE = ("load", "off", "missing")
@@ -30,6 +34,7 @@ _lock = RLock()
 _launchers: dict[tuple[str, str], backends.Launcher] = {}
 _kernels: dict[tuple[str, Problem], Kernel] = {}
 _verified: set[tuple[str, str]] = set()
+_leader: Snapshot | None = None
 
 
 @dataclass(frozen=True)
@@ -155,11 +160,11 @@ def choose(problem: Problem, backend: str) -> Choice:
 
     TQGEN_AUTOTUNE: "load" (the default) reads records, "off" does not, "missing" tunes a problem
     that has no record of its own on the spot, for at most MISSING_SECONDS. Raises ValueError for
-    another value.
+    another value. A process that follows another one chooses as that one would, and never tunes.
     """
-    mode = os.environ.get("TQGEN_AUTOTUNE") or "load"
-    if mode not in AUTOTUNE:
-        raise ValueError(f"TQGEN_AUTOTUNE={mode!r} is unknown: use one of {', '.join(AUTOTUNE)}.")
+    if _leader is not None and _leader.environment.backend == backend:
+        return _led(problem, _leader)
+    mode = _mode()
     if mode == "off":
         return _default(problem)
     choice = _recorded(problem, backend)
@@ -169,6 +174,48 @@ def choose(problem: Problem, backend: str) -> Choice:
         autotune([problem], seconds=MISSING_SECONDS, quick=True, backend=backend)
         choice = _recorded(problem, backend)
     return choice
+
+
+def _mode() -> str:
+    mode = os.environ.get("TQGEN_AUTOTUNE") or "load"
+    if mode not in AUTOTUNE:
+        raise ValueError(f"TQGEN_AUTOTUNE={mode!r} is unknown: use one of {', '.join(AUTOTUNE)}.")
+    return mode
+
+
+def snapshot(storage: str) -> Snapshot:
+    """What this process chooses by, for others to `follow`. storage: of its new caches."""
+    from tqgen_kernels.tuning.database.folder import bundled_database, user_database
+    from tqgen_kernels.tuning.database.snapshot import take
+    from tqgen_kernels.tuning.record.environment import detect
+
+    environment = detect(backends.default_name())
+    databases = (user_database(), bundled_database())
+    return take(environment, *databases, tuned=_mode() != "off", storage=storage)
+
+
+def follow(leader: Snapshot | None) -> None:
+    """Choose by `leader` from now on, whatever records there are here; None: by those again."""
+    global _leader
+    with _lock:
+        _leader = leader
+        _kernels.clear()
+
+
+def leader() -> Snapshot | None:
+    """Whom this process follows."""
+    return _leader
+
+
+def _led(problem: Problem, leader: Snapshot) -> Choice:
+    from tqgen_kernels.tuning.database.select import select
+    from tqgen_kernels.tuning.database.validate import validate
+
+    if not leader.tuned:
+        return _default(problem)
+    default = FAMILIES[family_of(problem)].default(problem)
+    records = (leader.own, leader.bundled)
+    return select(problem, leader.environment, *records, validate, default=default)
 
 
 def _recorded(problem: Problem, backend: str) -> Choice:

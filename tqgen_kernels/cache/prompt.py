@@ -7,6 +7,7 @@ from typing import Any
 
 from mlx_lm.models import cache as mlx_caches
 
+from tqgen_kernels import ranks
 from tqgen_kernels.cache.batch import BatchTurboQuantKVCache
 from tqgen_kernels.cache.batch_rotating import BatchRotatingTurboQuantKVCache
 from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
@@ -64,6 +65,7 @@ def make_prompt_cache(
             f"be compressed: its caches are {kinds}. Use mlx_lm's own make_prompt_cache for it."
         )
     middle = set(changed[fp16_layers : max(len(changed) - fp16_layers, 0)])
+    ranks.agree_on(model)
     return [made[i] if i in middle else old for i, old in enumerate(plain)]
 
 

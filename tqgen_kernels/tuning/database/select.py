@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Literal, Protocol
 
 from tqgen_kernels.codegen.problem import Problem, family_of, format_problem
 from tqgen_kernels.codegen.variant import Config
-from tqgen_kernels.tuning.database.folder import Database
 from tqgen_kernels.tuning.record.buckets import bucketed, same_text, smaller_contexts
 from tqgen_kernels.tuning.record.decide import decide
 from tqgen_kernels.tuning.record.environment import Environment, mismatches
@@ -23,6 +22,14 @@ Origin = Literal[
 ]
 # Why a record's result must not be used for a problem; None if it may be.
 Validate = Callable[[Problem, Record, Result], str | None]
+
+
+class Records(Protocol):
+    """What is asked for records: a Database, or what another process sent."""
+
+    def load(self, device_key: str, problem: Problem) -> Record | None: ...
+
+    def records(self, family: str = "") -> Iterator[Record]: ...
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,8 @@ class _Step:
 def select(
     problem: Problem,
     environment: Environment,
-    database: Database,
-    bundled: Database | None,
+    database: Records,
+    bundled: Records | None,
     validate: Validate,
     *,
     default: Config | None = None,
@@ -79,8 +86,8 @@ def select(
 def explain(
     problem: Problem,
     environment: Environment,
-    database: Database,
-    bundled: Database | None,
+    database: Records,
+    bundled: Records | None,
     validate: Validate,
     *,
     default: Config | None = None,
@@ -117,7 +124,7 @@ def _article(origin: str) -> str:
 
 
 def _chain(
-    problem: Problem, environment: Environment, database: Database, bundled: Database | None
+    problem: Problem, environment: Environment, database: Records, bundled: Records | None
 ) -> Iterator[_Step]:
     taken: set[tuple[str, str]] = set()
     for step in _own(problem, environment, database):
@@ -136,7 +143,7 @@ def _chain(
                 yield _Step("bundled", record, record.problem == format_problem(problem))
 
 
-def _own(problem: Problem, environment: Environment, database: Database) -> Iterator[_Step]:
+def _own(problem: Problem, environment: Environment, database: Records) -> Iterator[_Step]:
     """Records of this device: the problem itself, then its smaller contexts."""
     key = environment.device_key
     record = database.load(key, problem)
@@ -148,7 +155,7 @@ def _own(problem: Problem, environment: Environment, database: Database) -> Iter
             yield _Step("nearest context", record, False)
 
 
-def _related(problem: Problem, environment: Environment, database: Database) -> list[Record]:
+def _related(problem: Problem, environment: Environment, database: Records) -> list[Record]:
     """Records of the architecture: this problem on another device, then the same text at the
     nearest size, then other problems of the family, the most frequent winner first."""
     family = family_of(problem)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tqgen_kernels import emulator, registry
@@ -13,7 +14,7 @@ from tqgen_kernels.autotuning.runner import DeviceRunner, TuningNotice
 from tqgen_kernels.backends import emulated
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Verification
-from tqgen_kernels.codegen.problem import DequantizeProblem, family_of
+from tqgen_kernels.codegen.problem import AttendProblem, DequantizeProblem, Storage, family_of
 from tqgen_kernels.codegen.space import candidates
 from tqgen_kernels.codegen.variant import Variant
 from tqgen_kernels.tuning.search.budget import Budget
@@ -103,3 +104,18 @@ def test_without_worker_processes_tuning_goes_on_in_this_one() -> None:
 )
 def test_what_mlx_says_is_sorted_by_step(text: str, kind: str) -> None:
     assert registry.failure(RuntimeError(text)).kind == kind
+
+
+@pytest.mark.parametrize("storage", ["tiles", "fragment"])
+def test_an_adapted_example_is_that_of_the_other_config(storage: Storage) -> None:
+    family = FAMILIES["attend"]
+    problem = AttendProblem(64, 64, 3, 3, gqa=2, codebook="cubic", storage=storage, kv_heads=2)
+    first, *others = candidates(family, problem)
+    example = family.example(problem, np.random.default_rng(1), 2000, first)
+    assert family.adapt is not None
+    for config in others[::9]:
+        expected = family.example(problem, np.random.default_rng(1), 2000, config)
+        adapted = family.adapt(problem, example, config)
+        assert adapted.scalars == expected.scalars
+        for name, array in expected.inputs.items():
+            np.testing.assert_array_equal(adapted.inputs[name], array)

@@ -63,7 +63,7 @@ class DeviceRunner:
 
     backend: str
     workers: int | None = None
-    _inputs: dict[Any, list[dict[str, mx.array]]] = field(default_factory=dict)
+    _inputs: dict[Any, tuple[Example, list[dict[str, mx.array]]]] = field(default_factory=dict)
     _verdicts: dict[str, Verdict] = field(default_factory=dict)  # by hash of the text
     _pool: Workers | None = None
 
@@ -137,9 +137,7 @@ class DeviceRunner:
             raise verdict
         compiled = registry.compile(problem, config, self.backend)
         verification = verdict or registry.verify(compiled)
-        family = FAMILIES[family_of(problem)]
-        example = family.example(problem, np.random.default_rng(1), tokens, config)
-        copies = self._copies(problem, tokens, example)
+        example, copies = self._inputs_of(problem, tokens, config)
         step = self._with_combine(problem, compiled)
 
         def run(n: int) -> list[Any]:
@@ -172,8 +170,7 @@ class DeviceRunner:
         small = family.example(problem, np.random.default_rng(0), registry.SMALL)
         outputs = roads.run(road, problem, example_arrays(small), small)
         verification = roads.verify(problem, small, outputs)
-        example = family.example(problem, np.random.default_rng(1), tokens)
-        copies = self._copies(problem, tokens, example)
+        example, copies = self._inputs_of(problem, tokens, family.default(problem))
 
         def run(n: int) -> list[Any]:
             return [roads.run(road, problem, copies[i % len(copies)], example) for i in range(n)]
@@ -205,18 +202,25 @@ class DeviceRunner:
         sized = problem if tokens is None else replace(problem, context=tokens)
         return FAMILIES[family_of(problem)].bytes_moved(sized)
 
-    def _copies(
-        self, problem: Problem, tokens: int | None, example: Example
-    ) -> list[dict[str, mx.array]]:
-        """The inputs several times over; only `params` depends on the candidate."""
+    def _inputs_of(
+        self, problem: Problem, tokens: int | None, config: Config
+    ) -> tuple[Example, list[dict[str, mx.array]]]:
+        """The problem's example, and its inputs several times over; only `params` depends on the
+        candidate."""
+        family = FAMILIES[family_of(problem)]
         key = (problem, tokens)
         if key not in self._inputs:
             self._inputs.clear()
-            total = sum(a.nbytes for a in example.inputs.values())
-            self._inputs[key] = [example_arrays(example) for _ in range(self._how_many(total))]
+            made = family.example(problem, np.random.default_rng(1), tokens, config)
+            total = sum(a.nbytes for a in made.inputs.values())
+            copies = [example_arrays(made) for _ in range(self._how_many(total))]
+            self._inputs[key] = (made, copies)
+        example, copies = self._inputs[key]
+        if family.adapt is not None:
+            example = family.adapt(problem, example, config)
         params = mx.array(example.inputs["params"])
         mx.eval(params)
-        return [{**inputs, "params": params} for inputs in self._inputs[key]]
+        return example, [{**inputs, "params": params} for inputs in copies]
 
 
 def _prepared(

@@ -68,6 +68,8 @@ class Family:
     threadgroup_memory(problem, config): bytes of static threadgroup memory.
     example(problem, rng, tokens, config): inputs by name, NumPy; `tokens` overrides
         problem.context, `config` decides what the geometry leaves to it.
+    adapt(problem, example, config): the same example for another config, made without new data;
+        None where the example does not depend on it.
     verify(problem, inputs, outputs): against the reference in float64.
     bytes_moved(problem, shapes): the fewest bytes that must cross device memory.
     """
@@ -86,3 +88,4 @@ class Family:
     example: Callable[..., Example]
     verify: Callable[[Any, Example, Arrays], Verification]
     bytes_moved: Callable[[Any], int]
+    adapt: Callable[[Any, Example, Config], Example] | None = None

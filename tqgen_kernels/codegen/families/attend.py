@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -116,9 +117,6 @@ def _example(
         vectors.to_dtype(rng.standard_normal((*window, dim), np.float32), p.dtype)
         for dim in (p.key_dim, p.value_dim)
     )
-    splits, each = splits_for(p, config or _default(p), p.batch * p.kv_heads, tiles)
-    rows = p.batch * p.kv_heads * p.gqa * p.q_len
-    numbers = params(tiles, tiles + 1, each, exact, exact + 3, p.key_dim**-0.5, splits, rows)
     inputs = {
         "queries": scoring.example_queries(p, p.key_dim, rng),
         "key_words": key_words,
@@ -128,10 +126,20 @@ def _example(
         "exact_keys": exact_keys,
         "exact_values": exact_values,
         "signs": signs(p.key_dim, scoring.KEY_SEED),
-        "params": vectors.params(*numbers),
     }
     casts = dict.fromkeys(("queries", "exact_keys", "exact_values"), p.dtype)
-    return Example(inputs, {"tiles": tiles, "exact": exact, "splits": splits}, casts)
+    example = Example(inputs, {"tiles": tiles, "exact": exact}, casts)
+    return _adapt(p, example, config or _default(p))
+
+
+def _adapt(p: AttendProblem, example: Example, config: Config) -> Example:
+    """The example with the splits that `config` asks for."""
+    tiles, exact = example.scalars["tiles"], example.scalars["exact"]
+    splits, each = splits_for(p, config, p.batch * p.kv_heads, tiles)
+    rows = p.batch * p.kv_heads * p.gqa * p.q_len
+    numbers = params(tiles, tiles + 1, each, exact, exact + 3, p.key_dim**-0.5, splits, rows)
+    inputs = {**example.inputs, "params": vectors.params(*numbers)}
+    return replace(example, inputs=inputs, scalars={**example.scalars, "splits": splits})
 
 
 def expected_output(p: AttendProblem, example: Example) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -208,6 +216,7 @@ ATTEND = Family(
     launch=_launch,
     threadgroup_memory=_threadgroup_memory,
     example=_example,
+    adapt=_adapt,
     verify=_verify,
     bytes_moved=_bytes_moved,
 )

@@ -239,8 +239,23 @@ def test_tokens_that_are_not_finite_do_not_count() -> None:
 def test_the_mean_of_large_keys_is_finite() -> None:
     keys = mx.full((1, 1, 300, 64), 3e38)
     assert mx.allclose(centre_of(keys), keys[:, :, :1], rtol=1e-5)
-    keys = mx.full((1, 1, 300, 64), 60000, mx.float16)
+    keys = mx.full((1, 1, 300, 64), 30000, mx.float16)
     assert mx.allclose(centre_of(keys), keys[:, :, :1], rtol=1e-3)
+
+
+def test_float16_keys_at_both_ends_of_their_range_stay_finite() -> None:
+    """A difference of two of them need not fit."""
+    far = mx.full((1, 2, 600, 64), 60000, mx.float16)
+    far[:, 0, 40] = -60000
+    assert mx.array_equal(centre_of(far), mx.zeros((1, 2, 1, 64), mx.float16))
+    late = mx.full((1, 2, 600, 64), 10000, mx.float16)
+    late[:, 0, 400] = -60000
+    store = filled(SMALL, late, chunk=300)
+    assert mx.all(centre(store) == 10000).item()
+    q = mx.full((1, 4, 1, 64), -1e-3, mx.float16)
+    out = attention(store, q)
+    assert mx.all(mx.isfinite(out)).item()
+    assert mx.allclose(out[:, 0], store.contents()[1][:, 0, 400:401], atol=1e-2)  # found it
 
 
 @pytest.mark.parametrize("scheme", [PLAIN, Scheme(3, 3, sinks=0), Scheme.named("seed")])

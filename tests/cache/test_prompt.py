@@ -21,9 +21,10 @@ from mlx_lm.models.cache import (
     save_prompt_cache,
 )
 
-from tqgen_kernels import Scheme, TurboQuantKVCache, make_prompt_cache
+from tqgen_kernels import Scheme, TurboQuantKVCache, make_adaptive_cache, make_prompt_cache
 from tqgen_kernels.cache.prompt import attach
 from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
+from tqgen_kernels.quant.layered import LayeredScheme, write_scheme
 
 Tokens = Callable[..., mx.array]
 
@@ -82,6 +83,33 @@ def test_first_and_last_layers_may_stay() -> None:
     assert kinds(make_prompt_cache(Model(layers=2), fp16_layers=1)) == [KVCache] * 2
     with pytest.raises(ValueError, match="fp16_layers -1"):
         make_prompt_cache(Model(), fp16_layers=-1)
+
+
+def test_each_layer_may_have_its_own_scheme(tmp_path: Path) -> None:
+    exact = Scheme(None, None)
+    layered = LayeredScheme((Scheme(4, 2), exact, Scheme(2, 2, residual=32)))
+    path = tmp_path / "mine.json"
+    write_scheme(path, layered, {})
+    model = Model()
+    for made in (
+        make_prompt_cache(model, scheme=layered),
+        make_prompt_cache(model, scheme=path),
+        make_adaptive_cache(3, scheme=str(path), fp16_layers=0),
+    ):
+        assert kinds(made) == [TurboQuantKVCache, KVCache, TurboQuantKVCache]
+        assert [made[0].scheme, made[2].scheme] == [layered.layers[0], layered.layers[2]]
+        assert made[2].store.label == "Layer 2"
+    attach(model, scheme=path)
+    path.unlink()
+    assert kinds(model.make_cache()) == [TurboQuantKVCache, KVCache, TurboQuantKVCache]
+
+    def mixed() -> list[Any]:
+        return [ArraysCache(2), *(KVCache() for _ in range(3)), RotatingKVCache(64)]
+
+    made = make_prompt_cache(Model(mixed), scheme=layered, fp16_layers=1)
+    assert kinds(made) == [ArraysCache, KVCache, KVCache, KVCache, RotatingKVCache]
+    with pytest.raises(ValueError, match="for 3 layers, and the model has 4"):
+        make_prompt_cache(Model(layers=4), scheme=layered)
 
 
 @pytest.mark.parametrize("make", [lambda: [ArraysCache(2)] * 2, list])

@@ -21,7 +21,7 @@ from tqgen_kernels.quant import packing, reference
 
 ARRAYS = ("exact_keys", "exact_values", "key_words", "value_words", "key_scales", "value_scales")
 BITS = ("key_bits", "value_bits")
-SCHEME = (*BITS, "seed", "residual", "sinks", "norm_correction", "codebook", "centre")
+SCHEME = (*BITS, "seed", "residual", "sinks", "norm_correction", "codebook", "centre", "guard")
 NAMES = (*ARRAYS, "first", "format", "any_dim", *SCHEME, "key_centre")
 
 
@@ -155,6 +155,8 @@ def damage(**changes: Any) -> list[Any]:
         ({"codebook": 3}, "codebook"),
         ({"centre": 1}, "centring"),
         ({"centre": False}, "centre"),
+        ({"guard": "maybe"}, "guard 'maybe'"),
+        ({"guard": None}, "guard None"),
         ({"key_centre": None}, "centre"),
         ({"key_centre": 0.5}, "centre"),
         ({"key_centre": lambda a: a[:, :1]}, "centre .*float16 of shape"),

@@ -16,6 +16,7 @@ BAD = {
     "codebook": (["best", "", 3, None], "lloyd-max, uniform, cubic"),
     "norm_correction": ([0, 1, None, "yes"], "True or False"),
     "centre": ([0, 1, None, "yes"], "True or False"),
+    "guard": ([True, None, "", "On", 3], "off, warn, on"),
 }
 
 

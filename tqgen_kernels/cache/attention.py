@@ -24,6 +24,9 @@ class Attendable(Protocol):
     def contents(self) -> tuple[mx.array, mx.array]:
         """Keys and values (B, H, tokens, D), dequantised."""
 
+    def notice(self, q: mx.array, scale: float) -> None:
+        """See the queries of an attention over these handles, before it is answered."""
+
     def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
         """Attention over the packed store, or None where the dequantised content must do."""
 
@@ -43,11 +46,13 @@ def scaled_dot_product_attention(
     The packed path takes up to 8 queries under a causal mask. Everything else (prompt chunks,
     other masks, attention sinks, keys that serve as values) attends to the dequantised content.
     """
-    if type(k) is Handle and type(v) is Handle and sinks is None and q.shape[2] <= MAX_Q_LEN:
+    if type(k) is Handle and type(v) is Handle:
         cache = k.cache
         fresh = v.cache is cache and k.version == cache.version == v.version
         if fresh and k.side == "key" and v.side == "value":
-            out = cache.attend(q, scale, mask)
+            cache.notice(q, scale)
+            packed = sinks is None and q.shape[2] <= MAX_Q_LEN
+            out = cache.attend(q, scale, mask) if packed else None
             if out is not None:
                 return out
     if type(k) is Handle:

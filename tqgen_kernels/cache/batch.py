@@ -15,7 +15,7 @@ from tqgen_kernels.cache.handles import CausalMask, StoredArrays, blank_handles,
 from tqgen_kernels.cache.state import State, check, check_int, fields_of
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
 from tqgen_kernels.cache.uses import only_attends
-from tqgen_kernels.quant.scheme import Scheme
+from tqgen_kernels.quant.scheme import Guard, Scheme
 
 
 class BatchTurboQuantKVCache:
@@ -39,8 +39,11 @@ class BatchTurboQuantKVCache:
         key_bits: int | None = None,
         value_bits: int | None = None,
         scheme: Scheme | str | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        chosen = Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+        chosen = Scheme.of(
+            bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme, guard=guard
+        )
         self._hold([TurboQuantKVCache(scheme=chosen) for _ in left_padding], 0)
         self._pad_left(left_padding)
 
@@ -131,6 +134,13 @@ class BatchTurboQuantKVCache:
         if known is None:
             return self._no_tokens
         return known[0][:, :, :0], known[1][:, :, :0]
+
+    def notice(self, q: mx.array, scale: float) -> None:
+        """Show each row's queries in q (B, Hq, L, D), without right padding, to its guard."""
+        for i, row in enumerate(self.rows):
+            tokens = q.shape[2] - self._garbage[i]
+            if row.store.unproved and tokens > 0:
+                row.store.notice(q[i : i + 1, :, :tokens], scale)
 
     def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
         """Attention of the newest q.shape[2] tokens, row by row, under this cache's own mask."""

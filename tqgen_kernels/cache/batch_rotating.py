@@ -10,7 +10,7 @@ from mlx_lm.models.base import create_causal_mask
 
 from tqgen_kernels.cache.batch import BatchTurboQuantKVCache
 from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
-from tqgen_kernels.quant.scheme import Scheme
+from tqgen_kernels.quant.scheme import Guard, Scheme
 
 
 class BatchRotatingTurboQuantKVCache(BatchTurboQuantKVCache):
@@ -32,8 +32,11 @@ class BatchRotatingTurboQuantKVCache(BatchTurboQuantKVCache):
         key_bits: int | None = None,
         value_bits: int | None = None,
         scheme: Scheme | str | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        chosen = Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+        chosen = Scheme.of(
+            bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme, guard=guard
+        )
         self._hold([RotatingTurboQuantKVCache(max_size, scheme=chosen) for _ in left_padding], 0)
         self._pad_left(left_padding)
 

@@ -12,7 +12,7 @@ from mlx_lm.models.base import create_causal_mask
 from tqgen_kernels.cache.state import State, check, check_int, read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
-from tqgen_kernels.quant.scheme import Scheme
+from tqgen_kernels.quant.scheme import Guard, Scheme
 
 MAX_TOKENS = 2**30
 
@@ -34,13 +34,16 @@ class RotatingTurboQuantKVCache(TurboQuantKVCache):
         key_bits: int | None = None,
         value_bits: int | None = None,
         scheme: Scheme | str | None = None,
+        guard: Guard | None = None,
         any_dim: bool = False,
     ) -> None:
         if not (isinstance(max_size, int) and isinstance(keep, int) and 0 <= keep < max_size):
             raise ValueError(
                 f"max_size {max_size!r} must be above keep {keep!r}, and that above -1."
             )
-        chosen = Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+        chosen = Scheme.of(
+            bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme, guard=guard
+        )
         self.max_size, self.keep = max_size, keep
         self._hold(Store(replace(chosen, sinks=keep), any_dim))
 

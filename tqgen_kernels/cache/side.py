@@ -18,6 +18,7 @@ from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE
 
 GROW_TILES, GROW_SHARE = 8, 64  # packed buffers grow by 8 tiles or 1/64, whichever is more
+FP16_MAX = 65504.0
 GROW_EXACT = 256  # tokens by which an exact side grows
 
 
@@ -79,14 +80,14 @@ class PackedSide:
         """Whether x can be tokens (B, H, L, D) of this side."""
         return _fits(x, self.exact)
 
-    def append(self, x: mx.array) -> None:
-        """Add tokens x (B, H, L, D)."""
+    def append(self, x: mx.array, hold: bool = False) -> None:
+        """Add tokens x (B, H, L, D). hold: keep tokens that would be packed now as a chunk."""
         self.settle()
         x, length = x.astype(self.exact.dtype), x.shape[2]
         if self._leaving(length) == 0:
             self.exact[:, :, self.count : self.count + length] = x
             self.count += length
-        elif length <= MAX_Q_LEN:
+        elif length <= MAX_Q_LEN and not hold:
             self._pack(x)
         else:
             self.chunk = x
@@ -96,6 +97,25 @@ class PackedSide:
         if self.chunk is not None:
             chunk, self.chunk = self.chunk, None
             self._pack(chunk)
+
+    def seal(self) -> None:
+        """Pack every token after the sinks. Raises ValueError unless they fill their tiles."""
+        self.settle()
+        sinks = self.scheme.sinks
+        newest = self.count - sinks
+        if newest < 0 or newest % TILE:
+            raise ValueError(
+                f"{self.count} tokens in the window cannot be sealed: not whole tiles."
+            )
+        if newest:
+            self._pack_oldest(self.exact[:, :, sinks : self.count])
+            self.count = sinks
+
+    def shrink(self) -> None:
+        """Give back what the packed buffers hold beyond their tiles."""
+        if self.words is not None and self.scales is not None:
+            tiles = slice(None), slice(None), slice(self.tiles)
+            self.words, self.scales = (mx.contiguous(a[tiles]) for a in (self.words, self.scales))
 
     def _leaving(self, length: int) -> int:
         """Tiles that leave the window when it gets `length` more tokens."""
@@ -107,15 +127,23 @@ class PackedSide:
         recent = mx.concatenate([self.exact[:, :, : self.count], x], axis=2)
         split = sinks + leaving * TILE
         if leaving:
-            if self.scheme.centre and not self.tiles:
-                self.centre = centre_of(recent[:, :, sinks:])
-            self._add_tiles(recent[:, :, sinks:split])
+            self._pack_oldest(recent[:, :, sinks:], leaving)
         self.set_window([recent[:, :, :sinks], recent[:, :, split:]])
+
+    def _pack_oldest(self, x: mx.array, tiles: int | None = None) -> None:
+        """Encode the first tiles of the tokens x at hand, or all; the first ever set the centre."""
+        if self.scheme.centre and not self.tiles:
+            self.centre = centre_of(x)
+        self._add_tiles(x if tiles is None else x[:, :, : tiles * TILE])
 
     def _add_tiles(self, x: mx.array) -> None:
         s = self.scheme
+        if self.centre is not None:
+            x = x - self.centre
+            if x.dtype == mx.float16:  # a key far from all before it
+                x = mx.clip(x, -FP16_MAX, FP16_MAX)
         words, scales = operations.encode(
-            x if self.centre is None else x - self.centre,
+            x,
             bits=s.bits,
             seed=s.seed,
             layout=s.layout,
@@ -149,7 +177,7 @@ class PackedSide:
         n -= packed - left
         tiles, part = divmod(left, TILE)
         if part:
-            tile = self._decoded(tiles, tiles + 1)[:, :, :part]
+            tile = self.decoded(tiles, tiles + 1)[:, :, :part]
             skipped = max(self.first - tiles * TILE, 0)
             self.set_window([self.exact[:, :, :sinks], tile[:, :, skipped:]])
         self.tiles, self.first = tiles, min(self.first, tiles * TILE)
@@ -170,7 +198,8 @@ class PackedSide:
             sinks = self.scheme.sinks
             self.set_window([self.exact[:, :, :sinks], self.exact[:, :, sinks + n : self.count]])
 
-    def _decoded(self, start: int, stop: int) -> mx.array:
+    def decoded(self, start: int, stop: int) -> mx.array:
+        """The tokens (B, H, 32 n, D) of n = stop - start tiles, dequantised."""
         assert self.words is not None
         assert self.scales is not None
         words, scales = self.words, self.scales
@@ -199,7 +228,7 @@ class PackedSide:
         parts = [self.exact[:, :, : self.count]]
         if self.tiles:
             sinks = self.scheme.sinks
-            packed = self._decoded(0, self.tiles)
+            packed = self.decoded(0, self.tiles)
             packed = packed[:, :, self.first :] if self.first else packed
             parts = [packed, self.exact[:, :, sinks : self.count]]
             if sinks:
@@ -231,6 +260,7 @@ class ExactSide:
 
     def __init__(self, sinks: int, like: mx.array) -> None:
         self.sinks = sinks
+        self.chunk = None  # tokens never wait to be packed
         batch, heads, _, dim = like.shape
         self.exact = mx.zeros((batch, heads, 0, dim), like.dtype)
         self.first = self.count = 0  # the tokens after the sinks start at sinks + first
@@ -249,8 +279,8 @@ class ExactSide:
         """Whether x can be tokens (B, H, L, D) of this side."""
         return _fits(x, self.exact)
 
-    def append(self, x: mx.array) -> None:
-        """Add tokens x (B, H, L, D)."""
+    def append(self, x: mx.array, hold: bool = False) -> None:
+        """Add tokens x (B, H, L, D). There is nothing to hold back."""
         end = self.count + x.shape[2]
         batch, heads, capacity, dim = self.exact.shape
         if end > capacity:
@@ -262,6 +292,13 @@ class ExactSide:
 
     def settle(self) -> None:
         """Nothing: there is nothing to pack."""
+
+    def seal(self) -> None:
+        """Nothing: there is nothing to pack."""
+
+    def shrink(self) -> None:
+        """Give back what the buffer holds beyond the tokens."""
+        self.exact = mx.contiguous(self.exact[:, :, : self.count])
 
     def trim(self, n: int) -> None:
         """Forget the newest n tokens."""

@@ -5,7 +5,7 @@
     key_scales, value_scales    (B, H, packed)       float16, or None
     first                       packed tokens at the start that a sliding window has dropped
     format, any_dim, key_bits (-1: exact), value_bits, seed, residual, sinks, norm_correction,
-    codebook, centre
+    codebook, centre, guard
     key_centre                  (B, H, 1, D)         what the packed keys lack, or None
     then what the cache's class adds
 
@@ -26,8 +26,8 @@ from tqgen_kernels.cache.store import Side, Store
 from tqgen_kernels.quant.packing import TILE, words_per_vector
 from tqgen_kernels.quant.scheme import Scheme
 
-FORMAT = "turboquant-2"
-FORMAT_AT, FIELDS = 7, 18
+FORMAT = "turboquant-3"
+FORMAT_AT, FIELDS = 7, 19
 _FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
 
@@ -89,7 +89,7 @@ def write(store: Store) -> tuple[Any, ...]:
     firsts = [side.first for side in store.sides() if isinstance(side, PackedSide)]
     s = store.scheme
     key_bits, value_bits = (-1 if b is None else b for b in (s.key_bits, s.value_bits))
-    kept = (s.seed, s.residual, s.sinks, s.norm_correction, s.codebook, s.centre)
+    kept = (s.seed, s.residual, s.sinks, s.norm_correction, s.codebook, s.centre, s.guard)
     scheme = (key_bits, value_bits, *kept)
     return (*arrays, max(firsts, default=0), FORMAT, store.any_dim, *scheme, _centre(store))
 
@@ -171,6 +171,7 @@ def _read_scheme(
     norm_correction: Any,
     codebook: Any,
     centre: Any,
+    guard: Any,
 ) -> Scheme:
     check(isinstance(norm_correction, bool), "norm correction", repr(norm_correction))
     check(isinstance(centre, bool), "centring", repr(centre))
@@ -186,6 +187,7 @@ def _read_scheme(
             norm_correction=norm_correction,
             codebook=codebook,
             centre=centre,
+            guard=guard,
         )
     except ValueError as error:
         raise StateError(f"The stored cache is damaged: {error}") from None

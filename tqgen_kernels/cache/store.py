@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
 import mlx.core as mx
 
+from tqgen_kernels.cache import guard
 from tqgen_kernels.cache.side import ExactSide, PackedSide, SideScheme
 from tqgen_kernels.kernels import storage_for
-from tqgen_kernels.operations import Layout, Packed, Storage
+from tqgen_kernels.operations import MAX_Q_LEN, Layout, Packed, Storage
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.scheme import Scheme
 
@@ -21,8 +23,12 @@ _log = logging.getLogger(__name__)
 class Store:
     """Both sides of a layer under one scheme. Empty until the first update tells the shapes.
 
+    sealed: the tokens up to the last `seal` that `trim` has not undone.
+
     any_dim: a side whose head_dim has no rotation stays exact, with one warning; otherwise it is
     a ValueError. storage: the layout of the packed tiles; None for what suits the device.
+    scheme: as given, until its guard finds that it does not suit this layer: then a safer one, and
+    the store is as if it had been given that. label: how the guard calls this layer.
     """
 
     def __init__(
@@ -33,6 +39,9 @@ class Store:
         self.any_dim = any_dim
         self.keys: Side | None = None
         self.values: Side | None = None
+        self.label = "A layer"
+        self.queries: guard.Queries | None = None  # the newest, until tiles are packed
+        self.sealed = 0
 
     @property
     def tokens(self) -> int:
@@ -54,8 +63,12 @@ class Store:
                 f"Keys {keys.shape} and values {values.shape} do not fit this cache of {batch} x "
                 f"{heads} heads of {dim} and {self.values.exact.shape[3]}."
             )
-        self.keys.append(keys)
-        self.values.append(values)
+        self.settle()
+        unproved = self.unproved
+        self.keys.append(keys, unproved)
+        self.values.append(values, unproved)
+        if unproved and keys.shape[2] <= MAX_Q_LEN:
+            self.settle()
 
     def settle_storage(self, keys: mx.array, values: mx.array) -> None:
         """Choose the layout of the packed tiles, once the head_dims are known."""
@@ -86,19 +99,69 @@ class Store:
 
     def settle(self) -> None:
         """Pack the prompt chunk at hand."""
+        if any(side.chunk is not None for side in self.sides()):
+            self._pack(_settle)
+
+    @property
+    def unproved(self) -> bool:
+        """Whether the guard has yet to see what the first tiles do to this layer."""
+        if self.scheme.guard == "off":
+            return False
+        return any(isinstance(side, PackedSide) and not side.tiles for side in self.sides())
+
+    def notice(self, q: mx.array, scale: float) -> None:
+        """Remember the newest of the queries q (B, Hq, L, D): the guard asks them."""
+        self.queries = guard.newest(q, scale)
+
+    def _pack(self, pack: Callable[[Side], None]) -> None:
+        """Pack both sides; where these are the first tiles, by a scheme that suits the layer."""
+        exact = self.contents() if self.unproved else None
         for side in self.sides():
-            side.settle()
+            pack(side)
+        if exact is None or not any(map(_tiles, self.sides())):
+            return
+        queries, self.queries = self.queries, None
+        found = guard.fault(self.sides(), exact, queries)
+        if found is None:
+            return
+        before, first = self.scheme, found
+        while found is not None and self.scheme.guard == "on":
+            self._start_again(guard.safer(self.scheme, found), *exact)
+            for side in self.sides():
+                pack(side)
+            found = guard.fault(self.sides(), exact, queries)
+        guard.say(self.label, first, before, self.scheme)
+
+    def _start_again(self, scheme: Scheme, keys: mx.array, values: mx.array) -> None:
+        self.scheme, self.storage = scheme, None
+        self.settle_storage(keys, values)
+        self.keys, self.values = self.side("key", keys), self.side("value", values)
+        self.keys.append(keys, hold=True)
+        self.values.append(values, hold=True)
+
+    def seal(self) -> None:
+        """Pack every token after the sinks, so that cutting the store back to this length gives
+        this very state again. Raises ValueError unless those tokens fill their tiles."""
+        self._pack(_seal)
+        self.sealed = self.tokens
+
+    def shrink(self) -> None:
+        """Give back the memory that buffers hold beyond the tokens."""
+        for side in self.sides():
+            side.shrink()
 
     def trim(self, n: int) -> int:
         """Forget the newest n tokens, or all there are; returns how many."""
         n = min(n, self.tokens)
         for side in self.sides():
             side.trim(n)
+        self.sealed = min(self.sealed, self.tokens)
         return n
 
     def drop(self, n: int) -> None:
         """Forget the oldest n tokens after the sinks."""
         if n > 0:
+            self.settle()
             for side in self.sides():
                 side.drop(n)
 
@@ -162,6 +225,18 @@ def check_update(keys: mx.array, values: mx.array) -> None:
             raise ValueError(
                 f"A cache takes float32, float16 or bfloat16 keys and values, not {array.dtype}."
             )
+
+
+def _settle(side: Side) -> None:
+    side.settle()
+
+
+def _seal(side: Side) -> None:
+    side.seal()
+
+
+def _tiles(side: Side) -> int:
+    return side.tiles if isinstance(side, PackedSide) else 0
 
 
 @cache

@@ -16,7 +16,7 @@ from tqgen_kernels.cache.state import State, read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.uses import only_attends
 from tqgen_kernels.operations import attend
-from tqgen_kernels.quant.scheme import Scheme
+from tqgen_kernels.quant.scheme import Guard, Scheme
 
 
 class TurboQuantKVCache:
@@ -42,9 +42,12 @@ class TurboQuantKVCache:
         key_bits: int | None = None,
         value_bits: int | None = None,
         scheme: Scheme | str | None = None,
+        guard: Guard | None = None,
         any_dim: bool = False,
     ) -> None:
-        chosen = Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+        chosen = Scheme.of(
+            bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme, guard=guard
+        )
         self._hold(Store(chosen, any_dim))
 
     def _hold(self, store: Store) -> None:
@@ -77,6 +80,11 @@ class TurboQuantKVCache:
     def contents(self) -> tuple[mx.array, mx.array]:
         """All tokens, dequantised: keys (B, H, offset, D) and values (B, H, offset, Dv)."""
         return self.store.contents()
+
+    def notice(self, q: mx.array, scale: float) -> None:
+        """Show the queries q (B, Hq, L, D) of the newest tokens to the guard, while it waits."""
+        if self.store.unproved:
+            self.store.notice(q, scale)
 
     def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
         """Attention of the newest q.shape[2] tokens, if the packed store can answer."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from tqgen_kernels.quant.codebook import CodebookKind, check_bits, check_kind
+
+Guard = Literal["off", "warn", "on"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Scheme:
         arithmetic as well as by a table), "lloyd-max" (the least distortion), or "uniform".
     centre: pack keys without the vector that they have in common (cache/centre.py), which attention
         does not see. Without sinks it is off: a sink's key lies far from all others.
+    guard: what happens when the first tiles of a layer would change its attention beyond a bound
+        (cache/guard.py): "on" keeps that layer's keys in 8 bits or exact, "warn" only says so.
     Raises ValueError for anything else.
     """
 
@@ -31,6 +36,7 @@ class Scheme:
     norm_correction: bool = True
     codebook: CodebookKind = "cubic"
     centre: bool = True
+    guard: Guard = "on"
 
     def __post_init__(self) -> None:
         for name, bits in (("key_bits", self.key_bits), ("value_bits", self.value_bits)):
@@ -45,6 +51,8 @@ class Scheme:
             if type(flag) is not bool:
                 raise ValueError(f"{name} {flag!r}: give True or False.")
         check_kind(self.codebook)
+        if self.guard not in get_args(Guard):
+            raise ValueError(f"guard {self.guard!r} is unknown: use one of off, warn, on.")
 
     @property
     def key_seed(self) -> int:
@@ -69,24 +77,26 @@ class Scheme:
         key_bits: int | None = None,
         value_bits: int | None = None,
         scheme: Scheme | str | None = None,
+        guard: Guard | None = None,
     ) -> Scheme:
         """A scheme from the three ways a caller may name one; nothing given is the default.
 
         bits sets both sides; key_bits / value_bits set one side each, and a side left None while
-        the other is given stays in fp16; scheme is a Scheme or a name of SCHEMES.
+        the other is given stays in fp16; scheme is a Scheme or a name of SCHEMES. guard takes the
+        place of the scheme's own.
         Raises ValueError for a mixture of the three ways.
         """
         given = (bits is not None) + (scheme is not None)
         given += key_bits is not None or value_bits is not None
         if given > 1:
             raise ValueError("Give one of bits=, key_bits= and value_bits=, or scheme=.")
-        if isinstance(scheme, Scheme):
-            return scheme
         if scheme is not None:
-            return cls.named(scheme)
-        if bits is not None:
-            return cls(key_bits=bits, value_bits=bits)
-        return cls(key_bits=key_bits, value_bits=value_bits) if given else cls()
+            chosen = scheme if isinstance(scheme, Scheme) else cls.named(scheme)
+        elif bits is not None:
+            chosen = cls(key_bits=bits, value_bits=bits)
+        else:
+            chosen = cls(key_bits=key_bits, value_bits=value_bits) if given else cls()
+        return chosen if guard is None else replace(chosen, guard=guard)
 
 
 # "balanced" is the default; "seed", for comparison, is TurboQuant with no measure of ours added.
@@ -96,6 +106,13 @@ SCHEMES = {
     "small": Scheme(key_bits=3, value_bits=3),
     "tiny": Scheme(key_bits=2, value_bits=2),
     "seed": Scheme(
-        3, 3, residual=0, sinks=0, norm_correction=False, codebook="lloyd-max", centre=False
+        3,
+        3,
+        residual=0,
+        sinks=0,
+        norm_correction=False,
+        codebook="lloyd-max",
+        centre=False,
+        guard="off",
     ),
 }

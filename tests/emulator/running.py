@@ -1,6 +1,6 @@
 """One launch of a kernel text, and its result."""
 
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -19,6 +19,7 @@ def run(
     dtype: mx.Dtype = mx.float32,
     template: list[tuple[str, Any]] | None = None,
     init: float | None = None,
+    checks: Literal["full", "fast"] = "full",
     **options: Any,
 ) -> np.ndarray:
     """The output `out` of a kernel, which must have no finding, soft ones included."""
@@ -31,7 +32,7 @@ def run(
         header=header,
         **options,
     )
-    with emulator.options(strict=True, timeout=20):
+    with emulator.options(strict=True, timeout=20, checks=checks):
         (out,) = kernel(
             inputs=list(inputs.values()),
             template=template or [],

@@ -13,6 +13,7 @@ from tqgen_kernels.emulator.gcc import gcc_flags
 from tqgen_kernels.emulator.instrument import check_shifts, check_variables
 from tqgen_kernels.emulator.messages import HEADER_LINES, LAUNCH_LINES
 from tqgen_kernels.emulator.prelude import headers, precompiled_prelude, prelude_digest
+from tqgen_kernels.emulator.ranks import REFUSAL, repaired
 from tqgen_kernels.emulator.rewrite import rewrite
 from tqgen_kernels.emulator.signature import GeneratedKernel
 
@@ -140,17 +141,32 @@ def _compile(
         compile_or_raise([*command, "-o", made.name], name, out.parent)
         _link(compiler, [made, runtime], out)
         return
+    _translate(compiler, name, source, flags, made)
+    _link(compiler, [made, runtime], out)
+
+
+def _translate(compiler: Compiler, name: str, source: Path, flags: list[str], made: Path) -> None:
+    """To an object file; a text that OpenCL refuses but Metal takes gets a second chance."""
     try:
         _to_object(compiler, name, source, flags, made)
-    except MetalCompileError as strict:
-        lax = lax_flags(str(strict))
-        if not lax:
-            raise
+        return
+    except MetalCompileError as error:
+        strict = error
+    if REFUSAL in str(strict):
+        relaxed = [*flags, *lax_flags(str(strict))]
+        repaired(compiler, relaxed, precompiled_prelude(compiler, tuple(relaxed)), source)
         try:
-            _to_object(compiler, name, source, [*flags, *lax], made)
-        except MetalCompileError:
-            raise strict from None
-    _link(compiler, [made, runtime], out)
+            _to_object(compiler, name, source, flags, made)
+            return
+        except MetalCompileError as error:
+            strict = error
+    lax = lax_flags(str(strict))
+    if not lax:
+        raise strict
+    try:
+        _to_object(compiler, name, source, [*flags, *lax], made)
+    except MetalCompileError:
+        raise strict from None
 
 
 def _to_object(compiler: Compiler, name: str, source: Path, flags: list[str], made: Path) -> None:

@@ -13,6 +13,8 @@ from tqgen_kernels.emulator.rewrite import rewrite
 _HERE = Path(__file__).parent
 _MLX_UTILS = ("bf16", "complex", "defines", "logging", "utils")  # what MLX puts before a kernel
 
+_TRANSLATION = ("comparisons", "declarations", "instrument", "ranks", "rewrite", "tokens")
+
 # OpenCL has no copy of a struct out of `constant` memory: such texts are compiled with the other.
 _PRELUDE = """#include "opencl/metal.h"
 #include "mlx_utils.h"
@@ -46,7 +48,7 @@ def prelude_digest() -> str:
     files = sorted(p for p in (_HERE / "include").rglob("*") if p.is_file())
     return disk.digest(
         *(f"{p.relative_to(_HERE)}\n{p.read_text()}" for p in files),
-        *((_HERE / f"{name}.py").read_text() for name in ("rewrite", "instrument")),
+        *((_HERE / f"{name}.py").read_text() for name in _TRANSLATION),
         _mlx_utils(),
         _PRELUDE,
     )

@@ -4,12 +4,16 @@
 - ``float4(a, b)`` and ``static_cast<T>(x)`` call a maker template: OpenCL has no such constructors.
 - ``thread`` behind a member function, attributes in ``[[ ]]`` and Metal's includes are dropped.
 - Literals ``0.5h`` and ``1.0bf`` become casts; ``long long`` is ``long``, of 64 bits.
+- ``float4 v(a, b);`` is initialised with ``=``; ``(float4)x`` calls the maker, too.
+- What a comparison of vectors yields becomes a vector of bool where that makes a difference.
 """
 
 import re
 from itertools import pairwise
 
-from tqgen_kernels.emulator.tokens import Token, tokenize
+from tqgen_kernels.emulator.comparisons import compares, groups
+from tqgen_kernels.emulator.declarations import declarators, joined, newlines
+from tqgen_kernels.emulator.tokens import Token, angle_end, next_code, tokenize
 
 _INCLUDE = re.compile(
     r'^[ \t]*#[ \t]*include[ \t]*(<metal_\w+>|<simd/\w+\.h>|"mlx/[^"]*")[^\n]*', re.M
@@ -82,11 +86,16 @@ class _Rewriter:
         self.parentheses = 0
         self.braces = 0
         self.variables: list[str] = []  # threadgroup variables by declaration, from 1
+        self.scopes: list[bool] = []  # for each open brace: is it that of a function or block?
+        self.declared: tuple[str, int] | None = None  # type of a declaration, its parentheses
+        self.before: dict[int, str] = {}  # what is written before the token of an index
 
     def run(self) -> str:
         i = 0
         while i < len(self.tokens):
             token = self.tokens[i]
+            if i in self.before:
+                self.out.append(self.before.pop(i))
             if not token.is_code:
                 self.out.append(token.text)
                 i += 1
@@ -103,8 +112,15 @@ class _Rewriter:
             self.parentheses += 1
         elif token.text == ")":
             self.parentheses -= 1
-        elif token.text in "{}":
-            self.braces += 1 if token.text == "{" else -1
+        elif token.text == "{":
+            self.braces += 1
+            self.scopes.append(self._opens_block())
+        elif token.text == "}":
+            self.braces -= 1
+            if self.scopes:
+                self.scopes.pop()
+        elif token.text == ";":
+            self.declared = None
         self.out.append(token.text)
         self.code.append(token.text)
 
@@ -115,12 +131,18 @@ class _Rewriter:
             return self._drop_attribute(i)
         if token.kind == "number":
             return self._literal(i, token)
+        if token.text == "(" and not self.swizzle_calls:
+            return self._parenthesis(i, previous)
+        if token.text == "," and self.declared and self.declared[1] == self.parentheses:
+            return self._next_declared(i)
         if token.kind != "name":
             return i
         if self.swizzle_calls and previous == "." and _SWIZZLE.fullmatch(token.text):
             return self._swizzle(i, token)
         if token.text == "long" and previous == "long":
             return i + 1  # OpenCL's `long long` has 128 bits
+        if token.text == "alignas" and (after := self._behind_alignas(i)) != i:
+            return after
         if token.text == "threadgroup" and not self.parentheses and previous in _BEFORE_STATEMENT:
             return self._threadgroup_variable(i)
         if token.text == "thread" and self._qualifies_member(i, previous):
@@ -137,11 +159,6 @@ class _Rewriter:
             return self._maker(i, i + 1, needs_angle=False)
         return i
 
-    def _next_code(self, i: int) -> int:
-        while i < len(self.tokens) and not self.tokens[i].is_code:
-            i += 1
-        return i
-
     def _text(self, i: int) -> str:
         return self.tokens[i].text if i < len(self.tokens) else ""
 
@@ -150,7 +167,7 @@ class _Rewriter:
         while end < len(self.tokens) and depth:
             depth += {"[[": 1, "]]": -1}.get(self.tokens[end].text, 0)
             end += 1
-        self.out.append(_newlines(self.tokens[i:end]))
+        self.out.append(newlines(self.tokens[i:end]))
         return end
 
     def _literal(self, i: int, token: Token) -> int:
@@ -169,49 +186,31 @@ class _Rewriter:
         return i + 1
 
     def _qualifies_member(self, i: int, previous: str) -> bool:
-        after = self._text(self._next_code(i + 1))
+        after = self._text(next_code(self.tokens, i + 1))
         return after in ("{", ";", ":", "=", "-", "->", "const") and (
             previous == ")"
             or (previous in ("const", "noexcept") and len(self.code) > 1 and self.code[-2] == ")")
         )
 
-    def _angle_end(self, i: int) -> int:
-        """Index behind the `>` that closes the `<` at i, or i if it is none of a template."""
-        depth, at, parentheses = 0, i, 0
-        while at < len(self.tokens):
-            text = self.tokens[at].text
-            if text == "(":
-                parentheses += 1
-            elif text == ")":
-                parentheses -= 1
-            if parentheses == 0:
-                if text == "<":
-                    depth += 1
-                elif text == ">":
-                    depth -= 1
-                    if depth == 0:
-                        return at + 1
-            if text in (";", "{", "}") or parentheses < 0:
-                return i
-            at += 1
-        return i
-
     def _maker(self, i: int, after: int, *, needs_angle: bool, drop_type: bool = False) -> int:
-        start = self._next_code(after)
+        start = next_code(self.tokens, after)
         if needs_angle:
             if self._text(start) != "<":
                 return i
-            end = self._angle_end(start)
+            end = angle_end(self.tokens, start)
             if end == start:
                 return i
         else:
             end = after
-        parenthesis = self._next_code(end)
-        if self._text(parenthesis) != "(" or self._text(self._next_code(parenthesis + 1)) == ")":
+        parenthesis = next_code(self.tokens, end)
+        if not drop_type and self._initialised(i, end, parenthesis):
+            return end
+        inside = self._text(next_code(self.tokens, parenthesis + 1))
+        if self._text(parenthesis) != "(" or inside == ")":
             return i
         previous = self.code[-1] if self.code else ""
         # A name between type and parenthesis never gets here; `T (&x)[4]` and `T (*p)` do.
-        if self._text(self._next_code(parenthesis + 1)) in ("&", "*") and previous in (
+        if inside in ("&", "*") and previous in (
             "device",
             "threadgroup",
             "constant",
@@ -222,30 +221,118 @@ class _Rewriter:
             "}",
         ):
             return i
-        inside = self.tokens[start + 1 : end - 1] if drop_type else self.tokens[i:end]
-        if drop_type and any(t.text in ("*", "&") for t in inside):
+        type_tokens = self.tokens[start + 1 : end - 1] if drop_type else self.tokens[i:end]
+        if drop_type and any(t.text in ("*", "&") for t in type_tokens):
             return i
-        name = "".join(t.text for t in inside)
+        name = "".join(t.text for t in type_tokens)
         if previous == "::" and len(self.code) > 1 and self.code[-2] == "metal":
             self._take_back("::")
             self._take_back("metal")
         self.out.append(f"__tq_make<{name}>")
         self.code.append("__tq_make")
+        self._mark_comparisons(parenthesis)
         return end
+
+    def _mark_comparisons(self, parenthesis: int) -> None:
+        """Arguments that compare vectors arrive as vectors of bool."""
+        if self.swizzle_calls:
+            return
+        for first, end in groups(self.tokens, parenthesis):
+            if compares(self.tokens, first, end):
+                self.before[first] = self.before.get(first, "") + "__tq_bools("
+                self.before[end] = ")" + self.before.get(end, "")
+
+    def _opens_block(self) -> bool:
+        """Whether the brace at hand begins statements rather than members or a namespace."""
+        at = len(self.code)
+        while at and self.code[at - 1] not in (";", "{", "}"):
+            at -= 1
+        head = self.code[at:]
+        if any(word in head for word in ("namespace", "extern")):
+            return False
+        members = any(word in head for word in ("struct", "class", "union", "enum"))
+        return not members or "(" in head
+
+    def _parenthesis(self, i: int, previous: str) -> int:
+        """`(float4)x`, and a comparison of which components are taken."""
+        operand = previous == "return" or not (
+            previous in (")", "]", ">") or previous[-1:].isalnum() or previous[-1:] == "_"
+        )
+        if previous == ">" or operand:
+            name = next_code(self.tokens, i + 1)
+            end = name + 1
+            if self._text(name) == "vec" and self._text(end) == "<":
+                end = angle_end(self.tokens, end)
+            close = next_code(self.tokens, end)
+            known = _VECTOR.fullmatch(self._text(name)) or self._text(name) in self.makers
+            if (known or end > name + 1) and self._text(close) == ")":
+                behind = self.tokens[next_code(self.tokens, close + 1)]
+                if behind.kind in ("name", "number") or behind.text in ("(", "-", "+", "~", "*"):
+                    self.out.append(f"__tq_cast<{joined(self.tokens[name:end])}>() ->* ")
+                    self.code.append("->*")
+                    return close + 1
+        if operand:
+            inside = groups(self.tokens, i)
+            if len(inside) == 1 and compares(self.tokens, *inside[0]):
+                after = self._text(next_code(self.tokens, inside[0][1] + 1))
+                if after in (".", "["):
+                    self.out.append("__tq_bools")
+        return i
+
+    def _initialised(self, i: int, end: int, name: int) -> bool:
+        """`float4 v(a, b)` in a function: writes `float4 v = ` and the maker."""
+        parenthesis = next_code(self.tokens, name + 1)
+        if (
+            self.swizzle_calls
+            or not (self.scopes and self.scopes[-1])
+            or name >= len(self.tokens)
+            or self.tokens[name].kind != "name"
+            or self._text(name) == "operator"
+            or self._text(parenthesis) != "("
+            or self._text(next_code(self.tokens, parenthesis + 1)) == ")"
+        ):
+            return False
+        self.declared = (joined([t for t in self.tokens[i:end] if t.is_code]), self.parentheses)
+        self.out.append(joined([t for t in self.tokens[i:end] if t.is_code]))
+        self.code.append("__tq_type")
+        self._initialise(name, parenthesis)
+        return True
+
+    def _initialise(self, name: int, parenthesis: int) -> None:
+        assert self.declared is not None
+        self.before[parenthesis] = f" = __tq_make<{self.declared[0]}>"
+        self._mark_comparisons(parenthesis)
+
+    def _next_declared(self, i: int) -> int:
+        """The next variable of `float4 v(a), w(b);`."""
+        name = next_code(self.tokens, i + 1)
+        parenthesis = next_code(self.tokens, name + 1)
+        named = name < len(self.tokens) and self.tokens[name].kind == "name"
+        if named and self._text(parenthesis) == "(":
+            self._initialise(name, parenthesis)
+        return i
+
+    def _behind_alignas(self, i: int) -> int:
+        """Index behind `alignas(..)` of a threadgroup variable, which is aligned anyway; else i."""
+        inside = groups(self.tokens, next_code(self.tokens, i + 1))
+        if not inside:
+            return i
+        after = next_code(self.tokens, inside[-1][1] + 1)
+        return after if self._text(after) == "threadgroup" else i
 
     def _reference_cast(self, i: int) -> int:
         """`reinterpret_cast<T&>`: clang crashes on one between address spaces that convert."""
-        start = self._next_code(i + 1)
-        end = self._angle_end(start) if self._text(start) == "<" else start
+        start = next_code(self.tokens, i + 1)
+        end = angle_end(self.tokens, start) if self._text(start) == "<" else start
         inside = [token for token in self.tokens[start + 1 : end - 1] if token.is_code]
         if end == start or not inside or inside[-1].text != "&":
             return i
-        self.out.append(f"__tq_reinterpret<{_joined(inside[:-1])}>")
+        self.out.append(f"__tq_reinterpret<{joined(inside[:-1])}>")
         self.code.append("__tq_reinterpret")
         return end
 
     def _swizzle(self, i: int, token: Token) -> int:
-        if self._text(self._next_code(i + 1)) == "(":
+        if self._text(next_code(self.tokens, i + 1)) == "(":
             return i
         components = ", ".join(str("xyzwrgba".index(c) % 4) for c in token.text)
         self.out.append(f"template __swizzle<{components}>()")
@@ -265,12 +352,15 @@ class _Rewriter:
             if self.tokens[end].text in ("{", "}"):
                 return i
             end += 1
-        parsed = _declarators([t for t in self.tokens[i + 1 : end] if t.is_code])
+        start = next_code(self.tokens, i + 1)
+        if self._text(start) == "alignas":
+            start = groups(self.tokens, next_code(self.tokens, start + 1))[-1][1] + 1
+        parsed = declarators([t for t in self.tokens[start:end] if t.is_code])
         if parsed is None or not self.braces:
             return i
-        element, declarators = parsed
+        element, variables = parsed
         parts = []
-        for name, dimensions in declarators:
+        for name, dimensions in variables:
             self.variables.append(name)
             address = (
                 f"tq_threadgroup_variable({len(self.variables)}, sizeof({element}{dimensions}), "
@@ -281,65 +371,6 @@ class _Rewriter:
             parts.append(
                 f"threadgroup {element} {reference} = *(threadgroup {element}{pointer}){address}"
             )
-        self.out.append("; ".join(parts) + _newlines(self.tokens[i:end]))
+        self.out.append("; ".join(parts) + newlines(self.tokens[i:end]))
         self.code.append("threadgroup")
         return end
-
-
-def _newlines(tokens: list[Token]) -> str:
-    """The line ends among `tokens`, those that continue a directive with their backslash."""
-    return "".join(
-        token.text if token.text == "\\\n" else "\n" * token.text.count("\n") for token in tokens
-    )
-
-
-def _declarators(code: list[Token]) -> tuple[str, list[tuple[str, str]]] | None:
-    """Type and (name, "[N][M]") of each variable; None for a pointer, reference or function."""
-    depth = 0
-    groups: list[list[Token]] = [[]]
-    for token in code:
-        if depth == 0 and token.text in ("*", "&", "=", "("):
-            return None
-        if depth == 0 and token.text == ",":
-            groups.append([])
-            continue
-        depth += {"<": 1, "[": 1, "(": 1, ">": -1, "]": -1, ")": -1, "[[": 2, "]]": -2}.get(
-            token.text, 0
-        )
-        groups[-1].append(token)
-    first = groups[0]
-    name_at = _name_index(first)
-    if name_at is None or name_at == 0:
-        return None
-    element = _joined(first[:name_at])
-    result = []
-    for group in [first[name_at:], *groups[1:]]:
-        if not group or group[0].kind != "name":
-            return None
-        result.append((group[0].text, _joined(group[1:])))
-    return element, result
-
-
-def _joined(code: list[Token]) -> str:
-    """Text of code tokens; a space only where two words would run together."""
-    text = ""
-    for token in code:
-        if text and (text[-1].isalnum() or text[-1] == "_") and token.kind in ("name", "number"):
-            text += " "
-        text += token.text
-    return text
-
-
-def _name_index(group: list[Token]) -> int | None:
-    """Index of the declared name: the last one outside <> and before the first [ at depth 0."""
-    depth, found = 0, None
-    for at, token in enumerate(group):
-        if token.text == "<":
-            depth += 1
-        elif token.text == ">":
-            depth -= 1
-        elif depth == 0 and token.text in ("[", "[["):
-            break
-        elif depth == 0 and token.kind == "name":
-            found = at
-    return found

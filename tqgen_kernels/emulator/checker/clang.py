@@ -12,6 +12,7 @@ from tqgen_kernels.emulator.build import front_end_flags, lax_flags
 from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
 from tqgen_kernels.emulator.compiler import Compiler, run
 from tqgen_kernels.emulator.prelude import precompiled_prelude
+from tqgen_kernels.emulator.ranks import REFUSAL, repaired
 from tqgen_kernels.emulator.rewrite import rewrite
 
 _FILE = "kernel.cl"
@@ -81,14 +82,15 @@ def _run_clang(compiler: Compiler, rewritten: str, flags: list[str]) -> tuple[st
     """Messages and syntax tree."""
     prelude = precompiled_prelude(compiler, tuple(flags))
     with tempfile.TemporaryDirectory(prefix="tqgen-check-") as folder:
-        (Path(folder) / _FILE).write_text(rewritten)
-        done = run(
-            [
-                *compiler.clang, *flags, *_WARNINGS, "-include-pch", str(prelude),
-                "-fsyntax-only", "-Xclang", "-ast-dump=json", _FILE,
-            ],
-            cwd=Path(folder),
-        )  # fmt: skip
+        source = Path(folder) / _FILE
+        source.write_text(rewritten)
+        command = [
+            *compiler.clang, *flags, *_WARNINGS, "-include-pch", str(prelude),
+            "-fsyntax-only", "-Xclang", "-ast-dump=json", _FILE,
+        ]  # fmt: skip
+        done = run(command, cwd=source.parent)
+        if REFUSAL in done.stderr and repaired(compiler, flags, prelude, source):
+            done = run(command, cwd=source.parent)
     return done.stderr, json.loads(done.stdout) if done.stdout.strip() else {}
 
 

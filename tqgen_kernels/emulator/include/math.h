@@ -44,13 +44,6 @@ TQ_FN float fdim(float x, float y) { return x > y ? x - y : x <= y ? 0.0f : x + 
 TQ_FN float divide(float x, float y) { return x / y; }
 TQ_FN float copysign(float x, float y) { return __builtin_copysignf(x, y); }
 TQ_FN float step(float edge, float x) { return x < edge ? 0.0f : 1.0f; }
-TQ_FN float nextafter(float x, float y) {
-  if (x != x || y != y) return x + y;
-  if (x == y) return y;
-  int b = __builtin_bit_cast(int, x);
-  if (x == 0.0f) return __builtin_copysignf(0x1p-149f, y);
-  return __builtin_bit_cast(float, (x < y) == (x > 0.0f) ? b + 1 : b - 1);
-}
 TQ_FN float fma(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
 TQ_FN float fmin3(float x, float y, float z) { return fmin(fmin(x, y), z); }
 TQ_FN float fmax3(float x, float y, float z) { return fmax(fmax(x, y), z); }
@@ -92,8 +85,7 @@ namespace metal {
   X(atanh) X(exp) X(exp2) X(exp10) X(log) X(log2) X(log10) X(sqrt) X(rsqrt) X(fabs) X(floor)  \
   X(ceil) X(trunc) X(rint) X(round) X(fract) X(sinpi) X(cospi) X(tanpi) X(saturate) X(sign)
 #define TQ_BINARY(X)                                                                          \
-  X(atan2) X(pow) X(powr) X(fmod) X(fmin) X(fmax) X(fdim) X(divide) X(copysign) X(step)       \
-  X(nextafter)
+  X(atan2) X(pow) X(powr) X(fmod) X(fmin) X(fmax) X(fdim) X(divide) X(copysign) X(step)
 #define TQ_TERNARY(X) X(fma) X(fmin3) X(fmax3) X(fmedian3) X(mix) X(smoothstep)
 #define TQ_DEFINE1(F) TQ_FLOATS(TQ_F1, F)
 #define TQ_DEFINE2(F) TQ_FLOATS(TQ_F2, F)
@@ -101,11 +93,9 @@ namespace metal {
 TQ_UNARY(TQ_DEFINE1)
 TQ_BINARY(TQ_DEFINE2)
 TQ_TERNARY(TQ_DEFINE3)
-TQ_FN float2 mix(float2 x, float2 y, float a) { return x + (y - x) * a; }
-TQ_FN float3 mix(float3 x, float3 y, float a) { return x + (y - x) * a; }
-TQ_FN float4 mix(float4 x, float4 y, float a) { return x + (y - x) * a; }
-TQ_FN half2 mix(half2 x, half2 y, half a) { return x + (y - x) * a; }
-TQ_FN half4 mix(half4 x, half4 y, half a) { return x + (y - x) * a; }
+#define TQ_MIX(T, V) TQ_FN V mix(V x, V y, T a) { return x + (y - x) * a; }
+TQ_MIX(float, float2) TQ_MIX(float, float3) TQ_MIX(float, float4)
+TQ_MIX(half, half2) TQ_MIX(half, half3) TQ_MIX(half, half4)
 
 #define TQ_NUMBERS(M)                                                                         \
   M(char) M(uchar) M(short) M(ushort) M(int) M(uint) M(long) M(ulong) M(half) M(float)
@@ -132,7 +122,8 @@ TQ_FN half4 mix(half4 x, half4 y, half a) { return x + (y - x) * a; }
   TQ_FN V clamp(V x, V a, V b) { TQ_EACH_LANE(V, T, __min(__max(x[i], a[i]), b[i])) }         \
   TQ_FN V clamp(V x, T a, T b) { TQ_EACH_LANE(V, T, __min(__max(x[i], a), b)) }               \
   TQ_FN V min3(V x, V y, V z) { return min(min(x, y), z); }                                   \
-  TQ_FN V max3(V x, V y, V z) { return max(max(x, y), z); }
+  TQ_FN V max3(V x, V y, V z) { return max(max(x, y), z); }                                   \
+  TQ_FN V median3(V x, V y, V z) { return max(min(x, y), min(max(x, y), z)); }
 TQ_ALL_TYPES(TQ_LESS)
 
 #define TQ_SELECT(T) \
@@ -150,7 +141,9 @@ TQ_ABS(uchar) TQ_ABS(ushort) TQ_ABS(uint) TQ_ABS(ulong)
 TQ_FN float abs(float x) { return __builtin_fabsf(x); }
 TQ_FN half abs(half x) { return (half)__builtin_fabsf((float)x); }
 TQ_FN bfloat abs(bfloat x) { return (bfloat)__builtin_fabsf((float)x); }
-TQ_VECTORS(TQ_ABS, char) TQ_VECTORS(TQ_ABS, short) TQ_VECTORS(TQ_ABS, int)
+TQ_VECTORS(TQ_ABS, char) TQ_VECTORS(TQ_ABS, short) TQ_VECTORS(TQ_ABS, int) TQ_VECTORS(TQ_ABS, long)
+TQ_VECTORS(TQ_ABS, uchar) TQ_VECTORS(TQ_ABS, ushort) TQ_VECTORS(TQ_ABS, uint)
+TQ_VECTORS(TQ_ABS, ulong)
 TQ_VECTORS(TQ_ABS, float) TQ_VECTORS(TQ_ABS, half)
 
 // ---- integers ----------------------------------------------------------------------------------
@@ -196,43 +189,72 @@ TQ_VECTORS(TQ_ABS, float) TQ_VECTORS(TQ_ABS, half)
   TQ_FN constexpr T hadd(T x, T y) { return (T)((x >> 1) + (y >> 1) + (x & y & 1)); }         \
   TQ_FN constexpr T rhadd(T x, T y) { return (T)((x >> 1) + (y >> 1) + ((x | y) & 1)); }
 TQ_INTS(TQ_BITS)
-TQ_FN int mulhi(int x, int y) { return (int)(((long)x * (long)y) >> 32); }
-TQ_FN uint mulhi(uint x, uint y) { return (uint)(((ulong)x * (ulong)y) >> 32); }
-TQ_FN short mulhi(short x, short y) { return (short)(((int)x * (int)y) >> 16); }
-TQ_FN ushort mulhi(ushort x, ushort y) { return (ushort)(((uint)x * (uint)y) >> 16); }
-TQ_FN int madhi(int x, int y, int z) { return mulhi(x, y) + z; }
-TQ_FN uint madhi(uint x, uint y, uint z) { return mulhi(x, y) + z; }
-TQ_FN int madsat(int x, int y, int z) {
-  long r = (long)x * (long)y + (long)z;
-  return r > 2147483647l ? 2147483647 : r < -2147483647l - 1 ? -2147483647 - 1 : (int)r;
-}
-TQ_FN uint madsat(uint x, uint y, uint z) {
-  ulong r = (ulong)x * (ulong)y + (ulong)z;
-  return r > 4294967295ul ? 4294967295u : (uint)r;
-}
+// The upper half of a product, and sums that stay within their type.
+#define TQ_WIDE(T, WIDE)                                                                      \
+  TQ_FN T mulhi(T x, T y) { return (T)(((WIDE)x * (WIDE)y) >> (8 * (int)sizeof(T))); }        \
+  TQ_FN T madhi(T x, T y, T z) { return (T)(mulhi(x, y) + z); }                               \
+  TQ_FN T madsat(T x, T y, T z) {                                                             \
+    WIDE r = (WIDE)x * (WIDE)y + (WIDE)z;                                                     \
+    WIDE least = (WIDE)numeric_limits<T>::min(), most = (WIDE)numeric_limits<T>::max();       \
+    return (T)(r < least ? least : r > most ? most : r);                                      \
+  }
+TQ_WIDE(char, int) TQ_WIDE(uchar, int) TQ_WIDE(short, int) TQ_WIDE(ushort, long)
+TQ_WIDE(int, long) TQ_WIDE(uint, ulong) TQ_WIDE(long, __int128) TQ_WIDE(ulong, unsigned __int128)
 TQ_FN int mad24(int x, int y, int z) { return x * y + z; }
 TQ_FN uint mad24(uint x, uint y, uint z) { return x * y + z; }
 TQ_FN int mul24(int x, int y) { return x * y; }
 TQ_FN uint mul24(uint x, uint y) { return x * y; }
-#define TQ_BITSV(F, V, T) TQ_FN V F(V x) { TQ_EACH_LANE(V, T, F(x[i])) }
-TQ_BITSV(popcount, uint2, uint) TQ_BITSV(popcount, uint3, uint) TQ_BITSV(popcount, uint4, uint)
-TQ_BITSV(popcount, int2, int) TQ_BITSV(popcount, int4, int)
+#define TQ_LANES1(F) \
+  template <typename T, int N> TQ_FN vec<T, N> F(vec<T, N> x) { \
+    vec<T, N> r; _Pragma("unroll") for (int i = 0; i < N; ++i) r[i] = F((T)x[i]); return r; }
+#define TQ_LANES2(F, R) \
+  template <typename T, int N> TQ_FN vec<R, N> F(vec<T, N> x, vec<T, N> y) { \
+    vec<R, N> r; _Pragma("unroll") for (int i = 0; i < N; ++i) r[i] = F((T)x[i], (T)y[i]); return r; }
+#define TQ_LANES3(F) \
+  template <typename T, int N> TQ_FN vec<T, N> F(vec<T, N> x, vec<T, N> y, vec<T, N> z) { \
+    vec<T, N> r; \
+    _Pragma("unroll") for (int i = 0; i < N; ++i) r[i] = F((T)x[i], (T)y[i], (T)z[i]); return r; }
+TQ_LANES1(popcount) TQ_LANES1(clz) TQ_LANES1(ctz) TQ_LANES1(reverse_bits)
+TQ_LANES2(rotate, T) TQ_LANES2(addsat, T) TQ_LANES2(subsat, T) TQ_LANES2(hadd, T) TQ_LANES2(rhadd, T)
+TQ_LANES2(mulhi, T) TQ_LANES2(mul24, T) TQ_LANES2(absdiff, decltype(absdiff(T(), T())))
+TQ_LANES3(madhi) TQ_LANES3(madsat) TQ_LANES3(mad24)
+template <typename T, int N> TQ_FN vec<T, N> extract_bits(vec<T, N> x, uint offset, uint bits) {
+  vec<T, N> r;
+  for (int i = 0; i < N; ++i) r[i] = extract_bits((T)x[i], offset, bits);
+  return r;
+}
+template <typename T, int N>
+TQ_FN vec<T, N> insert_bits(vec<T, N> base, vec<T, N> x, uint offset, uint bits) {
+  vec<T, N> r;
+  for (int i = 0; i < N; ++i) r[i] = insert_bits((T)base[i], (T)x[i], offset, bits);
+  return r;
+}
 
 // ---- relational --------------------------------------------------------------------------------
+#define TQ_CLASSIFY_LANES(F, T)                                                               \
+  TQ_FN bool2 F(T##2 v) { return bool2(F(v.x), F(v.y)); }                                     \
+  TQ_FN bool3 F(T##3 v) { return bool3(F(v.x), F(v.y), F(v.z)); }                             \
+  TQ_FN bool4 F(T##4 v) { return bool4(F(v.x), F(v.y), F(v.z), F(v.w)); }
 #define TQ_CLASSIFY(F, EXPR)                                                                  \
   TQ_FN bool F(float x) { return EXPR; }                                                      \
   TQ_FN bool F(half h) { float x = (float)h; return EXPR; }                                   \
   TQ_FN bool F(bfloat h) { float x = (float)h; return EXPR; }                                 \
-  TQ_FN bool2 F(float2 v) { return bool2{F(v.x), F(v.y)}; }                                 \
-  TQ_FN bool3 F(float3 v) { return bool3{F(v.x), F(v.y), F(v.z)}; }                         \
-  TQ_FN bool4 F(float4 v) { return bool4{F(v.x), F(v.y), F(v.z), F(v.w)}; }
+  TQ_CLASSIFY_LANES(F, float) TQ_CLASSIFY_LANES(F, half)
 TQ_CLASSIFY(isnan, x != x)
 TQ_CLASSIFY(isinf, __builtin_fabsf(x) == __builtin_inff())
 TQ_CLASSIFY(isfinite, __builtin_fabsf(x) < __builtin_inff())
 TQ_CLASSIFY(isnormal, __builtin_fabsf(x) >= 0x1p-126f && __builtin_fabsf(x) < __builtin_inff())
 TQ_CLASSIFY(signbit, __builtin_bit_cast(int, x) < 0)
-TQ_FN bool isordered(float x, float y) { return x == x && y == y; }
-TQ_FN bool isunordered(float x, float y) { return x != x || y != y; }
+#define TQ_ORDERED(T)                                                                         \
+  TQ_FN bool isordered(T x, T y) { return x == x && y == y; }                                 \
+  TQ_FN bool isunordered(T x, T y) { return x != x || y != y; }                               \
+  TQ_FN bool2 isordered(T##2 x, T##2 y) { return !isnan(x) && !isnan(y); }                    \
+  TQ_FN bool3 isordered(T##3 x, T##3 y) { return !isnan(x) && !isnan(y); }                    \
+  TQ_FN bool4 isordered(T##4 x, T##4 y) { return !isnan(x) && !isnan(y); }                    \
+  TQ_FN bool2 isunordered(T##2 x, T##2 y) { return isnan(x) || isnan(y); }                    \
+  TQ_FN bool3 isunordered(T##3 x, T##3 y) { return isnan(x) || isnan(y); }                    \
+  TQ_FN bool4 isunordered(T##4 x, T##4 y) { return isnan(x) || isnan(y); }
+TQ_ORDERED(float) TQ_ORDERED(half)
 TQ_FN constexpr bool any(bool x) { return x; }
 TQ_FN constexpr bool all(bool x) { return x; }
 #define TQ_ANY(V)                                                                             \
@@ -240,6 +262,22 @@ TQ_FN constexpr bool all(bool x) { return x; }
   TQ_FN bool all(V v) { bool r = true; for (int i = 0; i < __shape<V>::lanes; ++i) r &= v[i] != 0; return r; }
 TQ_ANY(int2) TQ_ANY(int3) TQ_ANY(int4) TQ_ANY(short2) TQ_ANY(short3) TQ_ANY(short4)
 TQ_ANY(char2) TQ_ANY(char3) TQ_ANY(char4) TQ_ANY(uint2) TQ_ANY(uint3) TQ_ANY(uint4)
+TQ_ANY(long2) TQ_ANY(long3) TQ_ANY(long4)
+
+// ---- neighbours --------------------------------------------------------------------------------
+#define TQ_NEXTAFTER(T, I)                                                                    \
+  TQ_FN T nextafter(T x, T y) {                                                               \
+    if (x != x || y != y) return x + y;                                                       \
+    if (x == y) return y;                                                                     \
+    I b = __builtin_bit_cast(I, x), one = 1;                                                  \
+    if (x == (T)0.0f) return copysign(__builtin_bit_cast(T, one), y);                         \
+    b = (I)((x < y) == (x > (T)0.0f) ? b + 1 : b - 1);                                        \
+    return __builtin_bit_cast(T, b);                                                          \
+  }
+TQ_NEXTAFTER(float, int) TQ_NEXTAFTER(half, short) TQ_NEXTAFTER(bfloat, short)
+#define TQ_NEXTAFTERV(T, V) \
+  TQ_FN V nextafter(V x, V y) { TQ_EACH_LANE(V, T, nextafter(x[i], y[i])) }
+TQ_VECTORS(TQ_NEXTAFTER, float) TQ_VECTORS(TQ_NEXTAFTER, half)
 
 // ---- decomposition -----------------------------------------------------------------------------
 #define TQ_DECOMPOSE(T)                                                                       \
@@ -251,6 +289,30 @@ TQ_ANY(char2) TQ_ANY(char3) TQ_ANY(char4) TQ_ANY(uint2) TQ_ANY(uint3) TQ_ANY(uin
 TQ_DECOMPOSE(float)
 TQ_DECOMPOSE(half)
 TQ_DECOMPOSE(bfloat)
+#define TQ_DECOMPOSE_LANES(V, I)                                                              \
+  TQ_FN V ldexp(V x, I k) {                                                                   \
+    for (int i = 0; i < __shape<V>::lanes; ++i) x[i] = ldexp(x[i], k[i]);                     \
+    return x;                                                                                 \
+  }                                                                                           \
+  TQ_FN I ilogb(V x) {                                                                        \
+    I r;                                                                                      \
+    for (int i = 0; i < __shape<V>::lanes; ++i) r[i] = ilogb(x[i]);                           \
+    return r;                                                                                 \
+  }                                                                                           \
+  TQ_FN V frexp(V x, TQ_THREAD I& e) {                                                        \
+    I each;                                                                                   \
+    for (int i = 0; i < __shape<V>::lanes; ++i) {                                             \
+      int k;                                                                                  \
+      x[i] = frexp(x[i], k);                                                                  \
+      each[i] = k;                                                                            \
+    }                                                                                         \
+    e = each;                                                                                 \
+    return x;                                                                                 \
+  }                                                                                           \
+  TQ_FN V modf(V x, TQ_THREAD V& whole) { whole = trunc(x); return x - whole; }               \
+  TQ_FN V sincos(V x, TQ_THREAD V& c) { c = cos(x); return sin(x); }
+TQ_DECOMPOSE_LANES(float2, int2) TQ_DECOMPOSE_LANES(float3, int3) TQ_DECOMPOSE_LANES(float4, int4)
+TQ_DECOMPOSE_LANES(half2, int2) TQ_DECOMPOSE_LANES(half3, int3) TQ_DECOMPOSE_LANES(half4, int4)
 
 // ---- geometry ----------------------------------------------------------------------------------
 #define TQ_GEOMETRY(T, V)                                                                     \
@@ -272,6 +334,13 @@ TQ_DECOMPOSE(bfloat)
   }
 TQ_GEOMETRY(float, float2) TQ_GEOMETRY(float, float3) TQ_GEOMETRY(float, float4)
 TQ_GEOMETRY(half, half2) TQ_GEOMETRY(half, half3) TQ_GEOMETRY(half, half4)
+#ifndef TQ_PLAIN
+template <int N> TQ_FN bfloat dot(vec<bfloat, N> x, vec<bfloat, N> y) {
+  bfloat s = x[0] * y[0];
+  for (int i = 1; i < N; ++i) s += x[i] * y[i];
+  return s;
+}
+#endif
 #define TQ_CROSS(V)                                                                           \
   TQ_FN V cross(V a, V b) {                                                                   \
     return V{a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};            \
@@ -284,11 +353,17 @@ TQ_CROSS(half3)
 namespace fast { TQ_UNARY(TQ_USING) TQ_BINARY(TQ_USING) TQ_TERNARY(TQ_USING)
 using metal::abs; using metal::clamp; using metal::max; using metal::min; using metal::dot;
 using metal::length; using metal::normalize; using metal::isnan; using metal::isinf; using metal::sincos;
-using metal::ldexp; using metal::distance; using metal::isfinite; using metal::frexp; using metal::modf; }
+using metal::ldexp; using metal::distance; using metal::isfinite; using metal::frexp; using metal::modf;
+using metal::min3; using metal::max3; using metal::median3; using metal::ilogb; using metal::isnormal;
+using metal::signbit; using metal::length_squared; using metal::distance_squared; using metal::cross;
+using metal::reflect; using metal::refract; using metal::faceforward; }
 namespace precise { TQ_UNARY(TQ_USING) TQ_BINARY(TQ_USING) TQ_TERNARY(TQ_USING)
 using metal::abs; using metal::clamp; using metal::max; using metal::min; using metal::dot;
 using metal::length; using metal::normalize; using metal::isnan; using metal::isinf; using metal::sincos;
-using metal::ldexp; using metal::distance; using metal::isfinite; using metal::frexp; using metal::modf; }
+using metal::ldexp; using metal::distance; using metal::isfinite; using metal::frexp; using metal::modf;
+using metal::min3; using metal::max3; using metal::median3; using metal::ilogb; using metal::isnormal;
+using metal::signbit; using metal::length_squared; using metal::distance_squared; using metal::cross;
+using metal::reflect; using metal::refract; using metal::faceforward; }
 }  // namespace metal
 
 #define M_PI_F 3.14159265358979323846f
@@ -304,7 +379,32 @@ using metal::ldexp; using metal::distance; using metal::isfinite; using metal::f
 #define M_LN10_F 2.30258509299404568402f
 #define M_SQRT2_F 1.41421356237309504880f
 #define M_SQRT1_2_F 0.70710678118654752440f
-#define M_PI_H ((half)3.14159265358979323846f)
+#define M_E_H ((half)M_E_F)
+#define M_E_BF ((bfloat)M_E_F)
+#define M_LOG2E_H ((half)M_LOG2E_F)
+#define M_LOG2E_BF ((bfloat)M_LOG2E_F)
+#define M_LOG10E_H ((half)M_LOG10E_F)
+#define M_LOG10E_BF ((bfloat)M_LOG10E_F)
+#define M_LN2_H ((half)M_LN2_F)
+#define M_LN2_BF ((bfloat)M_LN2_F)
+#define M_LN10_H ((half)M_LN10_F)
+#define M_LN10_BF ((bfloat)M_LN10_F)
+#define M_PI_H ((half)M_PI_F)
+#define M_PI_BF ((bfloat)M_PI_F)
+#define M_PI_2_H ((half)M_PI_2_F)
+#define M_PI_2_BF ((bfloat)M_PI_2_F)
+#define M_PI_4_H ((half)M_PI_4_F)
+#define M_PI_4_BF ((bfloat)M_PI_4_F)
+#define M_1_PI_H ((half)M_1_PI_F)
+#define M_1_PI_BF ((bfloat)M_1_PI_F)
+#define M_2_PI_H ((half)M_2_PI_F)
+#define M_2_PI_BF ((bfloat)M_2_PI_F)
+#define M_2_SQRTPI_H ((half)M_2_SQRTPI_F)
+#define M_2_SQRTPI_BF ((bfloat)M_2_SQRTPI_F)
+#define M_SQRT2_H ((half)M_SQRT2_F)
+#define M_SQRT2_BF ((bfloat)M_SQRT2_F)
+#define M_SQRT1_2_H ((half)M_SQRT1_2_F)
+#define M_SQRT1_2_BF ((bfloat)M_SQRT1_2_F)
 #define MAXFLOAT 0x1.fffffep127f
 #define FLT_MAX 0x1.fffffep127f
 #define FLT_MIN 0x1p-126f
@@ -324,3 +424,31 @@ using metal::ldexp; using metal::distance; using metal::isfinite; using metal::f
 #define LONG_MAX 9223372036854775807l
 #define ULONG_MAX 18446744073709551615ul
 #define CHAR_BIT 8
+#define FLT_DIG 6
+#define FLT_MANT_DIG 24
+#define FLT_RADIX 2
+#define FLT_MAX_10_EXP 38
+#define FLT_MAX_EXP 128
+#define FLT_MIN_10_EXP (-37)
+#define FLT_MIN_EXP (-125)
+#define HALF_DIG 2
+#define HALF_MANT_DIG 11
+#define HALF_RADIX 2
+#define HALF_MAX_10_EXP 4
+#define HALF_MAX_EXP 16
+#define HALF_MIN_10_EXP (-4)
+#define HALF_MIN_EXP (-13)
+#define HALF_EPSILON ((half)0x1p-10f)
+#define MAXHALF HALF_MAX
+#define HUGE_VALH ((half)__builtin_inff())
+#define BFLT_MAX ((bfloat)0x1.fep127f)
+#define BFLT_MIN ((bfloat)0x1p-126f)
+#define BFLT_EPSILON ((bfloat)0x1p-7f)
+#define MAXBFLOAT BFLT_MAX
+#define CHAR_MIN (-128)
+#define SCHAR_MAX 127
+#define SCHAR_MIN (-128)
+#define SHRT_MIN (-32768)
+#define LONG_MIN (-9223372036854775807l - 1)
+#define FP_ILOGB0 (-2147483647 - 1)
+#define FP_ILOGBNAN 2147483647

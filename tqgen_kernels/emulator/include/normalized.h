@@ -52,4 +52,37 @@ TQ_FN float __from_snorm(int x, uint most) { return max((float)x / (float)most, 
   }
 TQ_NORMALIZED(float)
 TQ_NORMALIZED(half)
+
+// From the lowest bit up 10, 10, 10 and 2 bits; and colours, whose bytes follow the sRGB curve.
+#define TQ_COLOURS(T)                                                                          \
+  TQ_FN uint pack_##T##_to_unorm10a2(T##4 v) {                                                \
+    return __to_unorm((float)v[0], 1023u) | __to_unorm((float)v[1], 1023u) << 10              \
+         | __to_unorm((float)v[2], 1023u) << 20 | __to_unorm((float)v[3], 3u) << 30;          \
+  }                                                                                           \
+  TQ_FN T##4 unpack_unorm10a2_to_##T(uint x) {                                                \
+    T##4 v;                                                                                   \
+    for (int i = 0; i < 3; ++i) v[i] = (T)__from_unorm(x >> (10 * i) & 1023u, 1023u);         \
+    v[3] = (T)__from_unorm(x >> 30, 3u);                                                      \
+    return v;                                                                                 \
+  }                                                                                           \
+  TQ_FN uint pack_##T##_to_srgb_unorm4x8(T##4 v) {                                            \
+    uint r = __to_unorm((float)v[3], 255u) << 24;                                             \
+    for (int i = 0; i < 3; ++i) r |= __to_unorm(__to_srgb((float)v[i]), 255u) << (8 * i);     \
+    return r;                                                                                 \
+  }                                                                                           \
+  TQ_FN T##4 unpack_unorm4x8_srgb_to_##T(uint x) {                                            \
+    T##4 v;                                                                                   \
+    for (int i = 0; i < 3; ++i)                                                               \
+      v[i] = (T)__from_srgb(__from_unorm(x >> (8 * i) & 255u, 255u));                         \
+    v[3] = (T)__from_unorm(x >> 24, 255u);                                                    \
+    return v;                                                                                 \
+  }
+TQ_FN float __to_srgb(float x) {
+  return x <= 0.0031308f ? 12.92f * x : 1.055f * pow(x, 1.0f / 2.4f) - 0.055f;
+}
+TQ_FN float __from_srgb(float x) {
+  return x <= 0.04045f ? x / 12.92f : pow((x + 0.055f) / 1.055f, 2.4f);
+}
+TQ_COLOURS(float)
+TQ_COLOURS(half)
 }  // namespace metal

@@ -174,6 +174,14 @@ TQ_FN T simd_shuffle_and_fill_up(T x, T filling, ushort n, ushort modulo = 32, T
   T outside = __tq::from_lane(filling, at >= n ? me : base + at + modulo - n, __line);
   return at >= n ? inside : outside;
 }
+template <typename T>
+TQ_FN T quad_shuffle_and_fill_down(T x, T filling, ushort n, ushort modulo = 4, TQ_LINE) {
+  return simd_shuffle_and_fill_down(x, filling, n, modulo, __line);
+}
+template <typename T>
+TQ_FN T quad_shuffle_and_fill_up(T x, T filling, ushort n, ushort modulo = 4, TQ_LINE) {
+  return simd_shuffle_and_fill_up(x, filling, n, modulo, __line);
+}
 template <typename T> TQ_FN T simd_broadcast_first(T x, TQ_LINE) {
   return __tq::wait(x, __tq::take_first<T>, __line, __tq::shuffle);
 }
@@ -226,10 +234,21 @@ TQ_FN bool quad_any(bool x, TQ_LINE) {
   uint mask;
   return __quad_votes(x, __line, mask) != 0;
 }
-TQ_FN simd_vote quad_ballot(bool x, TQ_LINE) {
+typedef simd_vote quad_vote;
+TQ_FN quad_vote quad_ballot(bool x, TQ_LINE) {
   uint mask, v = __quad_votes(x, __line, mask);
-  return simd_vote(v, mask);
+  return quad_vote(v, mask);
 }
+TQ_FN quad_vote quad_active_threads_mask(TQ_LINE) {
+  uint mask, v = __quad_votes(true, __line, mask);
+  return quad_vote(v, mask);
+}
+TQ_FN bool quad_is_first(TQ_LINE) {
+  uint mask;
+  __quad_votes(true, __line, mask);
+  return (uint)__builtin_ctz(mask) == (__tq::lane() & 3u);
+}
+TQ_FN bool quad_is_helper_thread() { return false; }
 
 enum class mem_flags {
   mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4,

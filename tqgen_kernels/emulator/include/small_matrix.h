@@ -82,6 +82,30 @@ TQ_FN matrix<T, C, R> __scaled(matrix<T, C, R> m, T x) {
   return m;
 }
 
+template <typename T, int C, int R> TQ_FN matrix<T, C, R> operator-(matrix<T, C, R> m) {
+  return __scaled(m, (T)-1.0f);
+}
+template <typename T, int C, int R>
+TQ_FN TQ_THREAD matrix<T, C, R>& operator+=(TQ_THREAD matrix<T, C, R>& a, const matrix<T, C, R> b) {
+  a = a + b;
+  return a;
+}
+template <typename T, int C, int R>
+TQ_FN TQ_THREAD matrix<T, C, R>& operator-=(TQ_THREAD matrix<T, C, R>& a, const matrix<T, C, R> b) {
+  a = a - b;
+  return a;
+}
+template <typename T, int C, int R>
+TQ_FN TQ_THREAD matrix<T, C, R>& operator*=(TQ_THREAD matrix<T, C, R>& a, const matrix<T, C, C> b) {
+  a = a * b;
+  return a;
+}
+template <typename T, int C, int R>
+TQ_FN TQ_THREAD matrix<T, C, R>& operator*=(TQ_THREAD matrix<T, C, R>& a, T x) {
+  a = __scaled(a, x);
+  return a;
+}
+
 template <typename T, int C, int R> TQ_FN matrix<T, R, C> transpose(const matrix<T, C, R> m) {
   matrix<T, R, C> r;
   for (int j = 0; j < C; ++j)
@@ -113,4 +137,7 @@ template <typename T, int N> TQ_FN T determinant(const matrix<T, N, N> m) {
   TQ_MATRIX_TYPE(T, 4, 2) TQ_MATRIX_TYPE(T, 4, 3) TQ_MATRIX_TYPE(T, 4, 4)
 TQ_MATRIX_TYPES(float)
 TQ_MATRIX_TYPES(half)
+#ifndef TQ_PLAIN
+TQ_MATRIX_TYPES(bfloat)
+#endif
 }  // namespace metal

@@ -1,27 +1,32 @@
 // Vectors without padding or alignment of their own.
 #pragma once
 
+#include "swizzle.h"
+
 namespace metal {
 template <typename T> struct __make_vector;
-
-template <typename T, int N> struct __packed_components;
-template <typename T> struct __packed_components<T, 2> {
-  union { T __each[2]; struct { T x, y; }; struct { T r, g; }; };
-};
-template <typename T> struct __packed_components<T, 3> {
-  union { T __each[3]; struct { T x, y, z; }; struct { T r, g, b; }; };
-};
-template <typename T> struct __packed_components<T, 4> {
-  union { T __each[4]; struct { T x, y, z, w; }; struct { T r, g, b, a; }; };
-};
 
 template <typename T, int N> struct packed_vec : __packed_components<T, N> {
   typedef vec<T, N> plain;
   packed_vec() = default;
+  // One argument a component may be a constant; other ways to make a vector may not.
+  typedef __packed_components<T, N> __components;
+#define TQ_FROM_COMPONENTS(AS)                                                           \
+  template <typename U, typename V, typename = enable_if_t<N == 2 && __lanes<U, V>::value == 2>> \
+  TQ_FN constexpr packed_vec(U x, V y) AS : __components((T)x, (T)y) {}                  \
+  template <typename U, typename V, typename W,                                          \
+            typename = enable_if_t<N == 3 && __lanes<U, V, W>::value == 3>>              \
+  TQ_FN constexpr packed_vec(U x, V y, W z) AS : __components((T)x, (T)y, (T)z) {}       \
+  template <typename U, typename V, typename W, typename X>                              \
+  TQ_FN constexpr packed_vec(U x, V y, W z, X w) AS                                      \
+      : __components((T)x, (T)y, (T)z, (T)w) {}
+  TQ_FROM_COMPONENTS() TQ_FROM_COMPONENTS(__constant)
+#undef TQ_FROM_COMPONENTS
   TQ_FN packed_vec(plain v) {
     for (int i = 0; i < N; ++i) this->__each[i] = v[i];
   }
-  template <typename U, typename V, typename... R>
+  template <typename U, typename V, typename... R,
+            enable_if_t<((int)__lanes<U, V, R...>::value > 2 + (int)sizeof...(R)), int> = 0>
   TQ_FN packed_vec(U x, V y, R... rest)
       : packed_vec(__make_vector<plain>::make(x, y, rest...)) {}
 #define TQ_PACKED_COMPOUND(AS, OP) \
@@ -77,6 +82,8 @@ template <typename T, int N> struct __shape<packed_vec<T, N>> {
     return (T)a OP (vec<T, N>)b;                                                         \
   }
 TQ_PACKED_OPERATOR(+) TQ_PACKED_OPERATOR(-) TQ_PACKED_OPERATOR(*) TQ_PACKED_OPERATOR(/)
+TQ_PACKED_OPERATOR(%) TQ_PACKED_OPERATOR(&) TQ_PACKED_OPERATOR(|) TQ_PACKED_OPERATOR(^)
+TQ_PACKED_OPERATOR(<<) TQ_PACKED_OPERATOR(>>)
 template <typename T, int N> TQ_FN vec<T, N> operator-(packed_vec<T, N> a) { return -(vec<T, N>)a; }
 
 #define TQ_PACKED_TYPES(T)                \

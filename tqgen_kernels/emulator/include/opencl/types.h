@@ -75,17 +75,13 @@ TQ_VECTOR_TYPES(ulong)
 TQ_VECTOR_TYPES(half)
 TQ_VECTOR_TYPES(float)
 TQ_VECTOR_TYPES(bfloat)
-// A comparison of float or int vectors yields int lanes here, so that is what Metal's bool vectors are.
-typedef int2 bool2;
-typedef int3 bool3;
-typedef int4 bool4;
 
 namespace metal {
 // The names are Metal's own in both places.
 #define TQ_USING_VECTORS(T) using ::T##2; using ::T##3; using ::T##4;
 TQ_USING_VECTORS(char) TQ_USING_VECTORS(uchar) TQ_USING_VECTORS(short) TQ_USING_VECTORS(ushort)
 TQ_USING_VECTORS(int) TQ_USING_VECTORS(uint) TQ_USING_VECTORS(long) TQ_USING_VECTORS(ulong)
-TQ_USING_VECTORS(half) TQ_USING_VECTORS(float) TQ_USING_VECTORS(bfloat) TQ_USING_VECTORS(bool)
+TQ_USING_VECTORS(half) TQ_USING_VECTORS(float) TQ_USING_VECTORS(bfloat)
 using ::uchar; using ::ushort; using ::uint; using ::ulong; using ::bfloat;
 
 template <typename T, int N> using vec = T __attribute__((ext_vector_type(N)));
@@ -114,6 +110,7 @@ template <typename T> struct remove_volatile { typedef T type; };
 template <typename T> struct remove_volatile<volatile T> { typedef T type; };
 template <typename T> struct remove_reference { typedef T type; };
 template <typename T> struct remove_reference<T&> { typedef T type; };
+template <typename T> struct remove_reference<__private T&> { typedef T type; };
 template <typename T> struct __bare { typedef typename remove_const<T>::type type; };
 #define TQ_BARE(AS)                                                          \
   template <typename T> struct __bare<AS T> { typedef T type; };             \
@@ -168,12 +165,60 @@ template <> struct make_unsigned<short> { typedef ushort type; };
 template <> struct make_unsigned<int> { typedef uint type; };
 template <> struct make_unsigned<long> { typedef ulong type; };
 template <typename T> using make_unsigned_t = typename make_unsigned<T>::type;
+template <typename T> struct make_signed { typedef T type; };
+template <> struct make_signed<uchar> { typedef char type; };
+template <> struct make_signed<ushort> { typedef short type; };
+template <> struct make_signed<uint> { typedef int type; };
+template <> struct make_signed<ulong> { typedef long type; };
+template <typename T> using make_signed_t = typename make_signed<T>::type;
+template <typename T> struct remove_pointer { typedef T type; };
+template <typename T> struct remove_pointer<T*> { typedef T type; };
+template <typename T> using remove_pointer_t = typename remove_pointer<T>::type;
+template <typename T> struct is_const : false_type {};
+template <typename T> struct is_const<const T> : true_type {};
+template <typename T> struct is_void : is_same<typename remove_const<T>::type, void> {};
+template <typename T> struct is_array : false_type {};
+template <typename T, size_t N> struct is_array<T[N]> : true_type {};
+template <typename T> struct is_lvalue_reference : false_type {};
+template <typename T> struct is_lvalue_reference<T&> : true_type {};
+template <typename T> struct is_reference : is_lvalue_reference<T> {};
+template <typename T> struct is_fundamental : bool_constant<is_arithmetic<T>::value || is_void<T>::value> {};
+template <typename T> struct is_class : bool_constant<__is_class(T)> {};
+template <typename T> struct is_union : bool_constant<__is_union(T)> {};
+template <typename T> struct is_scalar
+    : bool_constant<is_arithmetic<T>::value || is_pointer<T>::value || is_enum<T>::value> {};
+template <typename T> struct is_trivial : bool_constant<__is_trivial(T)> {};
+template <typename T> struct is_trivially_copyable : bool_constant<__is_trivially_copyable(T)> {};
+template <typename T, typename... A> struct is_constructible : bool_constant<__is_constructible(T, A...)> {};
+template <typename T> struct rank : integral_constant<size_t, 0> {};
+template <typename T, size_t N> struct rank<T[N]> : integral_constant<size_t, rank<T>::value + 1> {};
+template <typename T, unsigned I = 0> struct extent : integral_constant<size_t, 0> {};
+template <typename T, size_t N> struct extent<T[N], 0> : integral_constant<size_t, N> {};
+TQ_TRAIT_V(is_const) TQ_TRAIT_V(is_void) TQ_TRAIT_V(is_array) TQ_TRAIT_V(is_lvalue_reference)
+TQ_TRAIT_V(is_reference) TQ_TRAIT_V(is_fundamental) TQ_TRAIT_V(is_class) TQ_TRAIT_V(is_union)
+TQ_TRAIT_V(is_scalar) TQ_TRAIT_V(is_trivial) TQ_TRAIT_V(is_trivially_copyable)
+template <typename T, typename... A>
+static constexpr __constant bool is_constructible_v = is_constructible<T, A...>::value;
+template <typename B, typename D>
+static constexpr __constant bool is_base_of_v = is_base_of<B, D>::value;
+template <typename T> static constexpr __constant size_t rank_v = rank<T>::value;
+template <typename T> static constexpr __constant size_t extent_v = extent<T>::value;
 template <typename... B> struct _disjunction : false_type {};
 template <typename B, typename... R>
 struct _disjunction<B, R...> : bool_constant<B::value || _disjunction<R...>::value> {};
 template <typename... B> struct _conjunction : true_type {};
 template <typename B, typename... R>
 struct _conjunction<B, R...> : bool_constant<B::value && _conjunction<R...>::value> {};
+template <typename... B> struct disjunction : _disjunction<B...> {};
+template <typename... B> struct conjunction : _conjunction<B...> {};
+template <typename B> struct negation : bool_constant<!B::value> {};
+template <typename... B> static constexpr __constant bool disjunction_v = _disjunction<B...>::value;
+template <typename... B> static constexpr __constant bool conjunction_v = _conjunction<B...>::value;
+template <typename B> static constexpr __constant bool negation_v = !B::value;
+template <typename T> TQ_FN constexpr T move(T x) { return x; }
+#define TQ_SWAP(AS) \
+  template <typename T> TQ_FN void swap(AS T& a, AS T& b) { T c = a; a = b; b = c; }
+TQ_SWAP(__private) TQ_SWAP(__local) TQ_SWAP(__global)
 template <typename T> using uniform = T;
 template <typename T> TQ_FN constexpr T make_uniform(T x) { return x; }
 
@@ -194,7 +239,10 @@ TQ_SHAPES(ulong)
 TQ_SHAPES(half)
 TQ_SHAPES(float)
 TQ_SHAPES(bfloat)
-
+template <typename... A> struct __lanes { enum { value = 0 }; };
+template <typename U, typename... R> struct __lanes<U, R...> {
+  enum { value = (int)__shape<U>::lanes + (int)__lanes<R...>::value };
+};
 }  // namespace metal
 #include "../limits.h"
 namespace metal {
@@ -210,6 +258,7 @@ template <typename T, size_t N> struct array {
 
 }  // namespace metal
 #include "packed.h"
+#include "bools.h"
 namespace metal {
 // ---- constructors: the rewriter turns `float4(a, b)` and `static_cast<T>(x)` into these --------
 template <typename T, typename U> struct __convert {
@@ -238,10 +287,6 @@ TQ_FN void __fill_all(__private T& out, int at, U x, R... rest) {
   __fill(out, at, x);
   __fill_all(out, at + __shape<U>::lanes, rest...);
 }
-template <typename... A> struct __lanes { enum { value = 0 }; };
-template <typename U, typename... R> struct __lanes<U, R...> {
-  enum { value = (int)__shape<U>::lanes + (int)__lanes<R...>::value };
-};
 template <typename T, typename... A> TQ_FN T __gather(A... a) {
   T out;
   __fill_all(out, 0, a...);
@@ -309,4 +354,38 @@ TQ_REINTERPRET(__generic)
 template <typename T, typename U>
 TQ_FN const __constant typename metal::__bare<T>::type& __tq_reinterpret(const __constant U& x) {
   return *(const __constant typename metal::__bare<T>::type*)&x;
+}
+
+// `(T)x`, where a C-style cast does not convert: vectors to vectors of another element, half to bfloat.
+template <typename T> struct __tq_cast {
+  template <typename U> TQ_FN constexpr T operator->*(U x) const { return __tq_make<T>(x); }
+};
+// An operator before the cast binds to what stands for it: it waits for the operand.
+#define TQ_CAST_AFTER(NAME, OP)                                                          \
+  template <typename T> struct NAME {                                                    \
+    template <typename U> TQ_FN constexpr auto operator->*(U x) const {                  \
+      return OP __tq_make<T>(x);                                                         \
+    }                                                                                    \
+  };                                                                                     \
+  template <typename T> TQ_FN constexpr NAME<T> operator OP(__tq_cast<T>) { return {}; }
+TQ_CAST_AFTER(__tq_minus_cast, -)
+TQ_CAST_AFTER(__tq_plus_cast, +)
+TQ_CAST_AFTER(__tq_not_cast, !)
+TQ_CAST_AFTER(__tq_invert_cast, ~)
+// What a comparison of vectors yields here, lanes of 0 and -1, as Metal's vector of bool.
+template <typename T> TQ_FN constexpr T __tq_bools(T x) { return x; }
+#define TQ_BOOLS(T)                                              \
+  TQ_FN bool2 __tq_bools(T##2 x) { return bool2(x); }            \
+  TQ_FN bool3 __tq_bools(T##3 x) { return bool3(x); }            \
+  TQ_FN bool4 __tq_bools(T##4 x) { return bool4(x); }
+TQ_BOOLS(char) TQ_BOOLS(short) TQ_BOOLS(int) TQ_BOOLS(long)
+// The scalar of a mixed operation in the type of the vector's elements.
+template <typename V, typename S>
+TQ_FN constexpr auto __tq_element(S x) {
+  typedef typename metal::__bare<V>::type B;
+  typedef typename metal::__shape<B>::element E;
+  if constexpr ((int)metal::__shape<B>::lanes == 1 || (int)metal::__shape<S>::lanes > 1)
+    return x;
+  else
+    return metal::__convert<E, S>::from(x);
 }

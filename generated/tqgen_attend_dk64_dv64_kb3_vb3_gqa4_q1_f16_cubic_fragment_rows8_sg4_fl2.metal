@@ -15,6 +15,7 @@ constexpr constant int PER_LANE = 2;  // coordinates of a value
 constexpr constant int M = 1;
 constexpr constant int POWER = 64;
 constexpr constant int Q_LEN = 1;
+constexpr constant int GQA = 4;  // query heads that share a kv head
 constexpr constant int HEAD_ROWS = 4;  // query rows that share a kv head: gqa * q_len
 constexpr constant int ROWS = 8;  // of them, handled in one pass
 constexpr constant int STRIPS = 1;  // of 8 rows: columns of the matrix unit
@@ -263,7 +264,7 @@ inline void add_values(Sums sums, Words words, Weights weights) {
     }
   }
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa4_q1_f16_cubic_fragment_rows8_sg4_fl2_c730fbc454_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa4_q1_f16_cubic_fragment_rows8_sg4_fl2_a2c178fece_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -283,8 +284,9 @@ inline void add_values(Sums sums, Words words, Weights weights) {
 // the exact window; each leaves a maximum, a sum and an accumulator (rotated, but for the window).
 // A SIMD group takes a tile: scores (tokens x query rows) = keys * queries, then output (coordinates
 // x query rows) += values * weights, where a lane's scores are its weights.
-// params: [0] tiles, [1] tiles that a head has room for, [2] tiles of a split, [3] exact tokens,
-//         [4] tokens that the exact window has room for, [5] the softmax scale's bits, [6] splits
+// params: [1] tiles that a head has room for, [2] tiles of a split, [3] query heads, [4] tokens that
+//         the exact window has room for, [5] the softmax scale's bits, [6] splits; then, for each
+//         row of the batch, packed tokens that it does not see, tiles, exact tokens
 threadgroup float query[ROWS * STAGED];
 threadgroup float peaks[ROWS];
 threadgroup float maxima[SIMDGROUPS * ROWS];
@@ -297,6 +299,24 @@ const uint split = threadgroup_position_in_grid.y == 0 ? splits : threadgroup_po
 const uint head = threadgroup_position_in_grid.z / PASSES;
 const uint first_row = threadgroup_position_in_grid.z % PASSES * ROWS;
 const int rows = min(ROWS, HEAD_ROWS - int(first_row));
+const auto held = params + 8 + int(head) * GQA / params[3] * 3;
+const uint unseen = held[0];  // packed tokens, before those that the row sees
+const uint start = unseen / 32 + split * params[2];
+const uint end = split < splits ? min(start + params[2], uint(held[1])) : start;
+const uint first = (head * HEAD_ROWS + first_row) * (splits + 1) + split;
+if (split < splits && start >= end) {
+  // A row with fewer tiles than the longest one: nothing to score.
+  for (int i = thread_index_in_threadgroup; i < rows * VALUE_DIM; i += 32 * SIMDGROUPS) {
+    const uint row = first + i / VALUE_DIM * (splits + 1);
+    partials[row * VALUE_DIM + i % VALUE_DIM] = 0.0f;
+  }
+  for (int r = thread_index_in_threadgroup; r < rows; r += 32 * SIMDGROUPS) {
+    const uint row = first + r * (splits + 1);
+    statistics[row * 2] = -INFINITY;
+    statistics[row * 2 + 1] = 0.0f;
+  }
+  return;
+}
 const float log2_scale = as_type<float>(params[5]) * 1.44269504f;
 const auto source = queries + (head * HEAD_ROWS + first_row) * KEY_DIM;
 const auto merged = query + 0;  // the queries are in registers by then, or used up
@@ -348,8 +368,7 @@ if (split < splits) {
   float unit = 0.0f;  // the largest value scale so far: halves hold the weights over it
   float inverse = 0.0f;
 
-  const uint begin = split * params[2] + simdgroup;
-  const uint end = min((split + 1) * params[2], uint(params[0]));
+  const uint begin = start + simdgroup;
   const uint origin = head * params[1];
   uint key_stream[KEY_UNITS * KEY_BITS];
   if (begin < end) {
@@ -488,7 +507,7 @@ if (split < splits) {
   }
   // The exact window: a SIMD group takes four tokens at a time, so that their loads and sums overlap.
   // The newest Q_LEN tokens are causal.
-  const int exact = split == splits ? params[3] : 0;
+  const int exact = split == splits ? held[2] : 0;
   for (int token = simdgroup * 4; token < exact; token += SIMDGROUPS * 4) {
     float key[4][KEY_PER_LANE];
     float value[4][PER_LANE];
@@ -579,7 +598,6 @@ if (split < splits) {
   }
 }
 
-const uint first = (head * HEAD_ROWS + first_row) * (splits + 1) + split;
 for (int i = thread_index_in_threadgroup; i < rows * VALUE_DIM; i += 32 * SIMDGROUPS) {
   const uint row = first + i / VALUE_DIM * (splits + 1);
   partials[row * VALUE_DIM + i % VALUE_DIM] = merged[i];

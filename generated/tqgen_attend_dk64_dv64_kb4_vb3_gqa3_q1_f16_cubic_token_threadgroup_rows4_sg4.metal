@@ -150,6 +150,7 @@ inline void load_queries(
 }
 
 constexpr constant int Q_LEN = 1;
+constexpr constant int GQA = 3;  // query heads that share a kv head
 constexpr constant int MOST_DIM = 64;
 constexpr constant int VALUE_DIM = 64;
 constexpr constant int VALUE_BITS = 3;
@@ -166,7 +167,7 @@ template <typename Table>
 inline float value_centroid(uint code, Table table) {
   return table[code];
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb4_vb3_gqa3_q1_f16_cubic_token_threadgroup_rows4_sg4_3f84a11982_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb4_vb3_gqa3_q1_f16_cubic_token_threadgroup_rows4_sg4_11572dad88_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -184,8 +185,9 @@ inline float value_centroid(uint code, Table table) {
   uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]]) {
 // Flash decode. Each split takes its tiles of the packed tokens, the last one the exact window; each
 // leaves a maximum, a sum and an accumulator (rotated, but for the exact window).
-// params: [0] tiles, [1] tiles that a head has room for, [2] tiles of a split, [3] exact tokens,
-//         [4] tokens that the exact window has room for, [5] the softmax scale's bits, [6] splits
+// params: [1] tiles that a head has room for, [2] tiles of a split, [3] query heads, [4] tokens that
+//         the exact window has room for, [5] the softmax scale's bits, [6] splits; then, for each
+//         row of the batch, packed tokens that it does not see, tiles, exact tokens
 threadgroup float query[ROWS * MOST_DIM];
 threadgroup float4 query4[ROWS * KEY_DIM / 4];
 threadgroup float4 weights[SIMDGROUPS * ROWS * 8];
@@ -199,6 +201,24 @@ const uint split = threadgroup_position_in_grid.y == 0 ? splits : threadgroup_po
 const uint head = threadgroup_position_in_grid.z / PASSES;
 const uint first_row = threadgroup_position_in_grid.z % PASSES * ROWS;
 const int rows = min(ROWS, HEAD_ROWS - int(first_row));
+const auto held = params + 8 + int(head) * GQA / params[3] * 3;
+const uint unseen = held[0];  // packed tokens, before those that the row sees
+const uint start = unseen / 32 + split * params[2];
+const uint end = split < splits ? min(start + params[2], uint(held[1])) : start;
+const uint first = (head * HEAD_ROWS + first_row) * (splits + 1) + split;
+if (split < splits && start >= end) {
+  // A row with fewer tiles than the longest one: nothing to score.
+  for (int i = thread_index_in_threadgroup; i < rows * VALUE_DIM; i += 32 * SIMDGROUPS) {
+    const uint row = first + i / VALUE_DIM * (splits + 1);
+    partials[row * VALUE_DIM + i % VALUE_DIM] = 0.0f;
+  }
+  for (int r = thread_index_in_threadgroup; r < rows; r += 32 * SIMDGROUPS) {
+    const uint row = first + r * (splits + 1);
+    statistics[row * 2] = -INFINITY;
+    statistics[row * 2 + 1] = 0.0f;
+  }
+  return;
+}
 const float log2_scale = as_type<float>(params[5]) * 1.44269504f;
 const auto source = queries + (head * HEAD_ROWS + first_row) * KEY_DIM;
 const auto weight = weights + simdgroup * ROWS * 8;
@@ -230,8 +250,7 @@ for (int r = 0; r < ROWS; ++r) {
   }
 }
 
-const uint end = split < splits ? min((split + 1) * params[2], uint(params[0])) : 0;
-for (uint tile = split * params[2] + simdgroup; tile < end; tile += SIMDGROUPS) {
+for (uint tile = start + simdgroup; tile < end; tile += SIMDGROUPS) {
   const uint stored = head * params[1] + tile;
   const auto keys = key_words + stored * KEY_TILE_WORDS;
   const auto values = value_words + stored * VALUE_TILE_WORDS;
@@ -246,8 +265,9 @@ for (uint tile = split * params[2] + simdgroup; tile < end; tile += SIMDGROUPS) 
   // Online softmax: the weights carry the value's scale.
   const float key_scale = float(key_scales[stored * 32 + lane]);
   const float value_scale = float(value_scales[stored * 32 + lane]);
+  const float hidden = tile * 32 + lane < unseen ? -INFINITY : 0.0f;
   for (int r = 0; r < ROWS; ++r) {
-    const float s = score[r] * key_scale;
+    const float s = score[r] * key_scale + hidden;
     const float now = max(largest[r], simd_max(s));
     const float shrink = exp2(largest[r] - now);
     const float p = exp2(s - now);
@@ -298,7 +318,7 @@ for (uint tile = split * params[2] + simdgroup; tile < end; tile += SIMDGROUPS) 
 
 // The exact window: a SIMD group takes four tokens at a time, so that their loads and sums overlap.
 // The newest Q_LEN tokens are causal.
-const int exact = split == splits ? params[3] : 0;
+const int exact = split == splits ? held[2] : 0;
 for (int token = simdgroup * 4; token < exact; token += SIMDGROUPS * 4) {
   float key[4][KEY_PER_LANE];
   float value[4][PER_LANE];
@@ -388,7 +408,6 @@ for (uint turn = 0; turn < SIMDGROUPS; ++turn) {
   threadgroup_barrier(mem_flags::mem_threadgroup);
 }
 
-const uint first = (head * HEAD_ROWS + first_row) * (splits + 1) + split;
 for (int i = thread_index_in_threadgroup; i < rows * VALUE_DIM; i += 32 * SIMDGROUPS) {
   const uint row = first + i / VALUE_DIM * (splits + 1);
   partials[row * VALUE_DIM + i % VALUE_DIM] = merged[i];

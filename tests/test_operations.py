@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tqgen_kernels import operations
+from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.operations import Layout, Packed
 from tqgen_kernels.quant import packing, reference
 from tqgen_kernels.quant.hadamard import supported_dims
@@ -153,8 +154,7 @@ def packed_store(
         mx.pad(value_scales, [*room, (0, 0)]),
         mx.pad(mx.array(x[:, :, split:]), window),
         mx.pad(mx.array(y[:, :, split:]), window),
-        tiles,
-        exact,
+        (Row(tiles, exact),),
         key_bits,
         value_bits,
         SEED,

@@ -16,8 +16,8 @@ import mlx.core as mx
 from tqgen_kernels import backends, registry
 from tqgen_kernels.backends.compiled import Compiled
 from tqgen_kernels.backends.portable import signs
+from tqgen_kernels.codegen.families.attend import Row, splits_for
 from tqgen_kernels.codegen.families.attend import params as attend_params
-from tqgen_kernels.codegen.families.attend import splits_for
 from tqgen_kernels.codegen.problem import (
     MAX_GQA,
     STORAGES,
@@ -54,7 +54,7 @@ def _compiled(cls: type, backend: str, **fields: Any) -> Compiled | None:
 
 @lru_cache(maxsize=256)
 def _params(*values: int) -> mx.array:
-    """Eight int32s. The same for all layers of a step, so made once."""
+    """At least eight int32s. The same for all layers of a step, so made once."""
     array = mx.array([*values, *[0] * (8 - len(values))], mx.int32)
     mx.eval(array)
     return array
@@ -182,8 +182,7 @@ def _attend_plan(
     dtype: mx.Dtype,
     room: int,
     window: tuple[int, ...],
-    tiles: int,
-    exact: int,
+    rows: tuple[Row, ...],
     key_bits: int,
     value_bits: int,
     seeds: tuple[int, int],
@@ -194,8 +193,9 @@ def _attend_plan(
     batch, heads, q_len, key_dim = q_shape
     _, kv_heads, window_tokens, value_dim = window
     gqa = heads // kv_heads
-    if gqa > MAX_GQA:
+    if gqa > MAX_GQA or (storage == "fragment" and any(row.unseen % TILE for row in rows)):
         return None
+    tiles = max(row.live_tiles for row in rows)
     sizes = {
         "dtype": _name(dtype),
         "batch": batch_bucket(batch),
@@ -220,8 +220,15 @@ def _attend_plan(
         return None
     problem: Any = kernel.variant.problem
     splits, each = splits_for(problem, kernel.variant.config, batch * kv_heads, tiles)
-    rows = batch * heads * q_len
-    numbers = attend_params(tiles, room, each, exact, window_tokens, scale, splits, rows)
+    numbers = attend_params(
+        rows if len(rows) == batch else rows * batch,
+        room=room,
+        each=each,
+        heads=heads,
+        window=window_tokens,
+        scale=scale,
+        splits=splits,
+    )
     launch = kernel.geometry({"queries": q_shape}, {"splits": splits})
     return _AttendPlan(
         kernel.launcher,
@@ -253,7 +260,7 @@ def attend_road(q: mx.array, store: Packed) -> str | None:
         storage=store.storage,
         kv_heads=kv_heads,
         batch=batch_bucket(q.shape[0]),
-        context=context_bucket(store.tiles * TILE),
+        context=context_bucket(max(row.live_tiles for row in store.rows) * TILE),
     )
 
 
@@ -270,8 +277,7 @@ def attend(q: mx.array, store: Packed, scale: float) -> mx.array | None:
         q.dtype,
         store.key_words.shape[2],
         store.exact_values.shape,
-        store.tiles,
-        store.exact,
+        store.rows,
         store.key_bits,
         store.value_bits,
         (store.key_seed, store.value_seed),

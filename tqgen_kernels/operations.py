@@ -6,13 +6,14 @@ H key/value heads, Hq query heads, D head_dim; a tile is 32 tokens (docs/archite
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import mlx.core as mx
 
 from tqgen_kernels import kernels
 from tqgen_kernels.backends import portable
+from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.quant.codebook import CodebookKind
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE
@@ -29,8 +30,9 @@ class Packed:
     key_words (B, H, capacity, W, 32) and value_words (B, H, capacity, value_bits, Dv), uint32;
     key_scales and value_scales (B, H, capacity, 32), float16; exact_keys (B, H, window, D) and
     exact_values (B, H, window, Dv) in the model's dtype, not rotated. All keys may lack the
-    same vector a head: softmax does not see it. Of these, the first `tiles` tiles and the first
-    `exact` tokens of the window hold something. The newest tokens are at the end of the window.
+    same vector a head: softmax does not see it. `rows` says how many tiles and tokens of the window
+    hold something: an entry for each row of the batch, or one for all. The newest tokens are at the
+    end of the window.
     storage "fragment": the words' last two axes are (D / 32 * bits, 32) on both sides.
     """
 
@@ -40,14 +42,19 @@ class Packed:
     value_scales: mx.array
     exact_keys: mx.array
     exact_values: mx.array
-    tiles: int
-    exact: int
+    rows: tuple[Row, ...]
     key_bits: int
     value_bits: int
     key_seed: int
     value_seed: int
     codebook: CodebookKind = "lloyd-max"
     storage: Storage = "tiles"
+
+    def row(self, i: int) -> Packed:
+        """Row i of the batch alone."""
+        names = ("key_words", "key_scales", "value_words", "value_scales")
+        arrays = {n: getattr(self, n)[i : i + 1] for n in (*names, "exact_keys", "exact_values")}
+        return replace(self, rows=self.rows[i : i + 1], **arrays)
 
 
 def encode(
@@ -121,6 +128,8 @@ def dequantize(
 def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     """softmax(scale q k^T) v over everything in the store: (B, Hq, L, Dv) in q's dtype.
 
+    However long the rows of the batch are, it is two launches for all of them.
+
     q (B, Hq, L, D), L at most 8, are the queries of the newest L tokens; query i does not see the
     tokens after its own. Packed tokens are never un-rotated: R q is scored against codes, and the
     weighted sum of codes is un-rotated once.
@@ -136,6 +145,11 @@ def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
 def attend_dequantized(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     """What `attend` gives, by MLX's attention over dequantised keys and values: the road that
     tuning chooses where no kernel of ours is faster."""
+    if len(store.rows) > 1:
+        rows = range(len(store.rows))
+        parts = [attend_dequantized(q[i : i + 1], store.row(i), scale=scale) for i in rows]
+        return mx.concatenate(parts)
+    tiles, count, unseen = store.rows[0]
     sides = {
         "key": (store.key_words, store.key_scales, store.exact_keys),
         "value": (store.value_words, store.value_scales, store.exact_values),
@@ -143,12 +157,12 @@ def attend_dequantized(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     contents = []
     for side, (words, scales, exact) in sides.items():
         layout: Layout = side if store.storage == "tiles" else f"{side}_fragment"  # type: ignore[assignment]
-        held = exact[:, :, : store.exact].astype(q.dtype)
-        if store.tiles:
+        held = exact[:, :, :count].astype(q.dtype)
+        if tiles:
             packed = dequantize(
                 words,
                 scales,
-                tiles=store.tiles,
+                tiles=tiles,
                 head_dim=exact.shape[-1],
                 bits=store.key_bits if side == "key" else store.value_bits,
                 seed=store.key_seed if side == "key" else store.value_seed,
@@ -156,7 +170,7 @@ def attend_dequantized(q: mx.array, store: Packed, *, scale: float) -> mx.array:
                 dtype=q.dtype,
                 codebook=store.codebook,
             )
-            held = mx.concatenate([packed, held], axis=2)
+            held = mx.concatenate([packed[:, :, unseen:], held], axis=2)
         contents.append(held)
     mask = "causal" if q.shape[2] > 1 else None
     return mx.fast.scaled_dot_product_attention(q, *contents, scale=scale, mask=mask)

@@ -173,7 +173,7 @@ def test_rows_are_the_same_caches_as_alone(first: list[int], steps: list[tuple[s
                 cache.trim(n)
         mx.eval(batch.state, [cache.state for cache in alone])
     assert batch.offset.tolist() == [cache.offset for cache in alone]
-    assert batch.nbytes == sum(cache.nbytes for cache in alone)
+    assert batch.nbytes == sum(array.nbytes for array in dict.values(batch.state))
     if not batch.empty():
         for row, cache in zip(rows_of(batch), alone, strict=True):
             assert row.shape[2] == cache.offset

@@ -10,7 +10,7 @@ from tqgen_kernels.autotuning import stock
 from tqgen_kernels.backends import portable
 from tqgen_kernels.backends.compiled import to_numpy
 from tqgen_kernels.codegen.families import FAMILIES
-from tqgen_kernels.codegen.families.attend import expected_output
+from tqgen_kernels.codegen.families.attend import expected_output, rows_of
 from tqgen_kernels.codegen.families.vectors import relative_l2
 from tqgen_kernels.codegen.family import Example, Verification
 from tqgen_kernels.codegen.problem import (
@@ -87,8 +87,7 @@ def packed(problem: AttendProblem, inputs: dict[str, mx.array], example: Example
     names = ("key_words", "key_scales", "value_words", "value_scales")
     return Packed(
         **{name: inputs[name] for name in (*names, "exact_keys", "exact_values")},
-        tiles=example.scalars["tiles"],
-        exact=example.scalars["exact"],
+        rows=tuple(rows_of(example.inputs["params"])),
         key_bits=problem.key_bits,
         value_bits=problem.value_bits,
         key_seed=SEED,

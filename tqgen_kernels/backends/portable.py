@@ -249,9 +249,20 @@ def dequantize(
 
 def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     """Attention over packed tiles and exact window; `operations.attend` says more."""
+    if len(store.rows) > 1:
+        rows = range(len(store.rows))
+        return mx.concatenate([_attend(q[i : i + 1], store.row(i), scale) for i in rows])
+    return _attend(q, store, scale)
+
+
+def _attend(q: mx.array, store: Packed, scale: float) -> mx.array:
+    """Of rows that are alike."""
     batch, heads, length, key_dim = q.shape
     kv_heads, value_dim = store.exact_values.shape[1], store.exact_values.shape[-1]
-    tiles, exact = store.tiles, store.exact
+    tiles, exact, unseen = store.rows[0]
+    live = slice(unseen % TILE, None)  # of the packed tokens from tile `start` on
+    start = unseen // TILE
+    tiles -= start
     fragment = store.storage == "fragment"
     key_layout, value_layout = ("key_fragment", "value_fragment") if fragment else ("key", "value")
     grouped = q.astype(mx.float32).reshape(batch, kv_heads, -1, key_dim) * scale
@@ -264,19 +275,22 @@ def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     scores = scores.reshape(batch, kv_heads, -1, exact)
     if tiles:
         rotated = rotate(grouped, store.key_seed) * float(key_dim**-0.5)
+        words, scales = store.key_words[:, :, start:], store.key_scales[:, :, start:]
         keys = _centroids_of_tiles(
-            store.key_words, tiles, key_dim, store.key_bits, key_layout, store.codebook
+            words, tiles, key_dim, store.key_bits, key_layout, store.codebook
         )
-        packed = (rotated @ _swap(keys)) * _scales_of_tiles(store.key_scales, tiles)
+        packed = (rotated @ _swap(keys)) * _scales_of_tiles(scales, tiles)
+        packed = packed[..., live]
         scores = mx.concatenate([packed, scores], axis=-1)
 
     weights = mx.softmax(scores, axis=-1, precise=True)
-    split = tiles * TILE
+    split = weights.shape[-1] - exact
     out = weights[..., split:] @ store.exact_values[:, :, :exact].astype(mx.float32)
     if tiles:
+        words, scales = store.value_words[:, :, start:], store.value_scales[:, :, start:]
         values = _centroids_of_tiles(
-            store.value_words, tiles, value_dim, store.value_bits, value_layout, store.codebook
+            words, tiles, value_dim, store.value_bits, value_layout, store.codebook
         )
-        scaled = weights[..., :split] * _scales_of_tiles(store.value_scales, tiles)
-        out = out + unrotate(scaled @ values, store.value_seed)
+        scaled = weights[..., :split] * _scales_of_tiles(scales, tiles)[..., live]
+        out = out + unrotate(scaled @ values[:, :, live], store.value_seed)
     return out.reshape(batch, heads, length, value_dim).astype(q.dtype)

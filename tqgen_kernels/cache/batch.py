@@ -1,4 +1,4 @@
-"""BatchTurboQuantKVCache: several sequences in one layer, each in a store of its own."""
+"""BatchTurboQuantKVCache: several sequences in one layer, each packed as it would be alone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from mlx_lm.models.base import create_causal_mask
 
 from tqgen_kernels.cache.attention import is_patched, plain_attention
 from tqgen_kernels.cache.handles import CausalMask, StoredArrays, blank_handles, handles
+from tqgen_kernels.cache.stack import Stack
 from tqgen_kernels.cache.state import State, check, check_int, fields_of
+from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
 from tqgen_kernels.cache.uses import only_attends
+from tqgen_kernels.operations import MAX_Q_LEN
+from tqgen_kernels.operations import attend as attend_rows
 from tqgen_kernels.quant.scheme import Guard, Scheme
 
 
@@ -24,6 +28,9 @@ class BatchTurboQuantKVCache:
     A row packs, trims and attends just as it would alone, so that a batch gives each sequence its
     own result; padding is never stored. Keys and values that models see are (B, H, width, D), each
     row's tokens behind its left padding, as BatchKVCache has them.
+
+    Decode steps find the rows stacked: in shared arrays, for one launch. Whatever changes a row or
+    the batch takes the rows apart first, and the next decode step stacks them again.
 
     left_padding: tokens at the start of each row of the input that are padding. The scheme is named
     as in TurboQuantKVCache.
@@ -48,7 +55,8 @@ class BatchTurboQuantKVCache:
         self._pad_left(left_padding)
 
     def _hold(self, rows: list[TurboQuantKVCache], width: int) -> None:
-        self.rows = rows
+        self._rows = rows
+        self._stack: Stack | None = None  # what the rows hold, while they are stacked
         self.width = width  # tokens of a row with its padding
         self.version = 0
         self._coming = [0] * len(rows)  # left padding that the input still brings
@@ -56,10 +64,40 @@ class BatchTurboQuantKVCache:
         self._lengths: list[int] | None = None  # tokens before the right padding begins
         self._moved()
 
+    @property
+    def rows(self) -> list[TurboQuantKVCache]:
+        """Each row as a cache of its own, to look at."""
+        if self._stack is None:
+            return self._rows
+        rows = [copy.copy(row) for row in self._rows]
+        for row, store in zip(rows, self._stack.stores(), strict=True):
+            row.store = store
+        return rows
+
+    def _apart(self) -> list[TurboQuantKVCache]:
+        """Each row as a cache of its own, to change."""
+        self._rows, self._stack = self.rows, None
+        return self._rows
+
+    def _stacked(self, length: int) -> Stack | None:
+        """The rows stacked for `length` more tokens of each, or None where that cannot be."""
+        plain = length <= MAX_Q_LEN and self._lengths is None and len(self._rows) > 1
+        if not plain or any(self._coming) or any(self._garbage):
+            self._apart()
+        elif self._stack is not None:
+            waiting = self._stack.unproved()
+            if waiting and not set(waiting).isdisjoint(self._stack.leaving(length)):
+                self._apart()  # the row's guard judges its first tile
+        else:
+            self._stack = Stack.of([row.store for row in self._rows])
+            for row in self._rows if self._stack else ():
+                row.store = Store(row.store.scheme)  # the stack holds what it held
+        return self._stack
+
     def _moved(self) -> None:
         """Positions have changed. A new array each time: models may still hold the last one."""
         self.version += 1
-        pads = zip(self.rows, self._garbage, self._coming, strict=True)
+        pads = zip(self._rows, self._garbage, self._coming, strict=True)
         self._offsets = [row.offset + garbage - coming for row, garbage, coming in pads]
         self.offset = mx.array(self._offsets, mx.int32)
 
@@ -75,10 +113,23 @@ class BatchTurboQuantKVCache:
 
     def append(self, keys: mx.array, values: mx.array) -> None:
         """Add keys (B, H, L, D) and values (B, H, L, Dv), padding left out."""
-        if keys.shape[0] != len(self.rows):
-            raise ValueError(f"This cache has {len(self.rows)} rows, and got {keys.shape[0]}.")
+        if keys.shape[0] != len(self._rows):
+            raise ValueError(f"This cache has {len(self._rows)} rows, and got {keys.shape[0]}.")
         length = keys.shape[2]
-        for i, row in enumerate(self.rows):
+        stack = self._stacked(length)
+        if stack is None:
+            self._append_apart(keys, values)
+        else:
+            stack.append(keys, values)
+            for row in self._rows:
+                row.offset += length
+        self.width += length
+        self._no_tokens = keys[:1, :, :0], values[:1, :, :0]
+        self._moved()
+
+    def _append_apart(self, keys: mx.array, values: mx.array) -> None:
+        length = keys.shape[2]
+        for i, row in enumerate(self._rows):
             start = min(self._coming[i], length)
             stop = length if self._lengths is None else min(start + self._lengths[i], length)
             self._coming[i] -= start
@@ -88,9 +139,6 @@ class BatchTurboQuantKVCache:
                 new = (i, slice(None), slice(start, stop))
                 row.append(keys[new][None], values[new][None])
             self._garbage[i] += length - stop
-        self.width += length
-        self._no_tokens = keys[:1, :, :0], values[:1, :, :0]
-        self._moved()
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append keys (B, H, L, D) and values (B, H, L, Dv), padding left out; returns handles."""
@@ -103,6 +151,8 @@ class BatchTurboQuantKVCache:
 
     def _dtype(self, new: mx.Dtype) -> mx.Dtype:
         """Of what is held: that of the first tokens."""
+        if self._stack is not None:
+            return self._stack.keys.exact.dtype
         return next((row.store.keys.exact.dtype for row in self.rows if row.store.keys), new)
 
     def keys_and_values(self) -> tuple[mx.array, mx.array]:
@@ -112,38 +162,43 @@ class BatchTurboQuantKVCache:
     def contents(self) -> tuple[mx.array, mx.array]:
         """Keys (B, H, width, D) and values (B, H, width, Dv), dequantised, padding zero."""
         width = self._seen_width()
-        rows = [self._row_contents(i, width) for i in range(len(self.rows))]
+        known = self.rows
+        rows = [self._row_contents(known, i, width) for i in range(len(known))]
         keys, values = (mx.concatenate([row[side] for row in rows], axis=0) for side in (0, 1))
         return keys, values
 
     def _seen_width(self) -> int:
         return self.width
 
-    def _row_contents(self, i: int, width: int) -> list[mx.array]:
-        row = self.rows[i]
-        sides = self._nothing() if row.empty() else row.store.contents()
+    def _row_contents(self, rows: list[TurboQuantKVCache], i: int, width: int) -> list[mx.array]:
+        row = rows[i]
+        sides = self._nothing(rows) if row.empty() else row.store.contents()
         held = sides[0].shape[2]
         right = min(self._garbage[i], width - held)
         pads = [(0, 0), (0, 0), (width - held - right, right), (0, 0)]
         padded = pads[2] != (0, 0)
         return [mx.pad(side, pads) if padded else side for side in sides]
 
-    def _nothing(self) -> tuple[mx.array, mx.array]:
+    def _nothing(self, rows: list[TurboQuantKVCache]) -> tuple[mx.array, mx.array]:
         """Keys and values of no tokens, of the shapes and dtype that other rows have."""
-        known = next((row.store.contents() for row in self.rows if not row.empty()), None)
+        known = next((row.store.contents() for row in rows if not row.empty()), None)
         if known is None:
             return self._no_tokens
         return known[0][:, :, :0], known[1][:, :, :0]
 
     def notice(self, q: mx.array, scale: float) -> None:
         """Show each row's queries in q (B, Hq, L, D), without right padding, to its guard."""
-        for i, row in enumerate(self.rows):
+        if self._stack is not None:
+            for i in self._stack.unproved():
+                self._stack.notice(i, q[i : i + 1], scale)
+            return
+        for i, row in enumerate(self._rows):
             tokens = q.shape[2] - self._garbage[i]
             if row.store.unproved and tokens > 0:
                 row.store.notice(q[i : i + 1, :, :tokens], scale)
 
     def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
-        """Attention of the newest q.shape[2] tokens, row by row, under this cache's own mask."""
+        """Attention of the newest q.shape[2] tokens of each row, under this cache's own mask."""
         if isinstance(mask, mx.array):
             ours = type(mask) is CausalMask and mask.rows == (self.width, *self._offsets)
         else:
@@ -151,9 +206,12 @@ class BatchTurboQuantKVCache:
             ours = ours and all(offset == self.width for offset in self._offsets)
         if not ours or any(self._garbage) or any(self._coming):
             return None
-        if not any(row.store.packed() for row in self.rows) or any(r.empty() for r in self.rows):
+        if self._stack is not None:
+            return attend_rows(q, self._stack.packed(), scale=scale)
+        rows = self._rows
+        if not any(row.store.packed() for row in rows) or any(row.empty() for row in rows):
             return None
-        out = [self._attend_row(row, q[i : i + 1], scale) for i, row in enumerate(self.rows)]
+        out = [self._attend_row(row, q[i : i + 1], scale) for i, row in enumerate(rows)]
         return mx.concatenate(out, axis=0)
 
     def _attend_row(self, row: TurboQuantKVCache, q: mx.array, scale: float) -> mx.array:
@@ -197,13 +255,14 @@ class BatchTurboQuantKVCache:
     def finalize(self) -> None:
         """The right-padded input is through: what it padded becomes left padding."""
         self._lengths = None
-        self._garbage = [0] * len(self.rows)
+        self._garbage = [0] * len(self._rows)
         self._moved()
 
     def filter(self, batch_indices: Any) -> None:
         """Keep the rows of these indices, in their order."""
         kept = [int(i) for i in batch_indices]
-        self.rows = [self.rows[i] for i in kept]
+        rows = self._apart()
+        self._rows = [rows[i] for i in kept]
         self._coming = [self._coming[i] for i in kept]
         self._garbage = [self._garbage[i] for i in kept]
         if self._lengths is not None:
@@ -217,7 +276,7 @@ class BatchTurboQuantKVCache:
 
     def extend(self, other: BatchTurboQuantKVCache) -> None:
         """Take over the rows of another batch, after this one's own."""
-        self.rows = self.rows + other.rows
+        self._rows = self._apart() + other._apart()
         self._coming = self._coming + other._coming
         self._garbage = self._garbage + other._garbage
         self.width = max(self.width, other.width)
@@ -227,6 +286,8 @@ class BatchTurboQuantKVCache:
         """Row idx as a cache of its own."""
         row = copy.deepcopy(self.rows[idx])
         row.store.settle()
+        for side in row.store.sides():
+            side.arrays = [mx.contiguous(array) for array in side.arrays]  # not the whole batch's
         return row
 
     @classmethod
@@ -245,7 +306,10 @@ class BatchTurboQuantKVCache:
     @keys.setter
     def keys(self, arrays: list[mx.array]) -> None:
         left = list(arrays)
-        for row in self.rows:
+        if self._stack is not None:
+            self._stack.keys.arrays = left
+            return
+        for row in self._rows:
             count = len(row.keys or ())
             if count:
                 row.keys, left = left[:count], left[count:]
@@ -256,13 +320,17 @@ class BatchTurboQuantKVCache:
         return self._stored("values", 1)
 
     def _stored(self, name: str, side: int) -> StoredArrays | None:
-        arrays = [array for row in self.rows for array in getattr(row, name) or ()]
+        if self._stack is not None:
+            arrays = getattr(self._stack, name).arrays
+        else:
+            arrays = [array for row in self._rows for array in getattr(row, name) or ()]
         return StoredArrays(arrays, lambda: self.contents()[side]) if arrays else None
 
     @property
     def state(self) -> State:
         """The rows' states, and what is padding."""
-        return State([row.store for row in self.rows], self._canonical)
+        stores = [row.store for row in self._rows] if self._stack is None else [self._stack]
+        return State(stores, self._canonical)
 
     @state.setter
     def state(self, value: Any) -> None:
@@ -294,7 +362,7 @@ class BatchTurboQuantKVCache:
     def trim(self, n: int) -> int:
         """Forget the newest n tokens of every row, padding included; returns how many."""
         n = min(n, self.width)
-        for i, row in enumerate(self.rows):
+        for i, row in enumerate(self._apart()):
             padding = min(self._garbage[i], n)
             self._garbage[i] -= padding
             row.trim(n - padding)
@@ -306,9 +374,11 @@ class BatchTurboQuantKVCache:
         return self.width
 
     def empty(self) -> bool:
-        return all(row.empty() for row in self.rows)
+        return self._stack is None and all(row.empty() for row in self._rows)
 
     @property
     def nbytes(self) -> int:
         """Everything that is allocated by all rows."""
-        return sum(row.nbytes for row in self.rows)
+        if self._stack is not None:
+            return self._stack.nbytes
+        return sum(row.nbytes for row in self._rows)

@@ -20,7 +20,7 @@ class BatchRotatingTurboQuantKVCache(BatchTurboQuantKVCache):
     """
 
     row_class = RotatingTurboQuantKVCache
-    rows: list[RotatingTurboQuantKVCache]  # type: ignore[assignment]
+    _rows: list[RotatingTurboQuantKVCache]  # type: ignore[assignment]
     _newest = 0  # tokens of the last update
 
     def __init__(
@@ -48,14 +48,23 @@ class BatchRotatingTurboQuantKVCache(BatchTurboQuantKVCache):
 
     def append(self, keys: mx.array, values: mx.array) -> None:
         """As of BatchTurboQuantKVCache, over at most max_size - 1 earlier tokens."""
-        for row in self.rows:
-            row.make_room()
+        if self._stack is not None:
+            self._stack.drop([tokens - self.max_size + 1 for tokens in self._stack.tokens()])
+        else:
+            for row in self._rows:
+                row.make_room()
         self._newest = keys.shape[2]
         super().append(keys, values)
 
+    def _tokens(self) -> list[int]:
+        """That each row holds."""
+        if self._stack is not None:
+            return self._stack.tokens()
+        return [row.store.tokens for row in self._rows]
+
     def _seen_width(self) -> int:
         newest = min(self._newest, self.width)
-        held = max(row.store.tokens for row in self.rows)
+        held = max(self._tokens())
         return max(held, min(self.max_size - 1, self.width - newest) + newest)
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> Any:
@@ -64,7 +73,7 @@ class BatchRotatingTurboQuantKVCache(BatchTurboQuantKVCache):
         seen = min(self.max_size - 1, self.width)
         if self.width + N <= window:
             return super().make_mask(N)
-        held = [min(row.store.tokens, self.max_size - 1) for row in self.rows]
+        held = [min(tokens, self.max_size - 1) for tokens in self._tokens()]
         pads = zip(held, self._garbage, self._coming, strict=True)
         padding = mx.array([seen - h - garbage + coming for h, garbage, coming in pads])
         mask = create_causal_mask(N, seen, window_size=window, left_padding=padding)

@@ -137,19 +137,7 @@ class PackedSide:
         self._add_tiles(x if tiles is None else x[:, :, : tiles * TILE])
 
     def _add_tiles(self, x: mx.array) -> None:
-        s = self.scheme
-        if self.centre is not None:
-            x = x - self.centre
-            if x.dtype == mx.float16:  # a key far from all before it
-                x = mx.clip(x, -FP16_MAX, FP16_MAX)
-        words, scales = operations.encode(
-            x,
-            bits=s.bits,
-            seed=s.seed,
-            layout=s.layout,
-            norm_correction=s.norm_correction,
-            codebook=s.codebook,
-        )
+        words, scales = encode(x, self.centre, self.scheme)
         start, self.tiles = self.tiles, self.tiles + words.shape[2]
         self.words = _write(self.words, words, start)
         self.scales = _write(self.scales, scales, start)
@@ -331,6 +319,22 @@ class ExactSide:
     @arrays.setter
     def arrays(self, arrays: list[mx.array]) -> None:
         (self.exact,) = arrays
+
+
+def encode(x: mx.array, centre: mx.array | None, s: SideScheme) -> tuple[mx.array, mx.array]:
+    """Words and scales of tokens x (B, H, 32 n, D) less their centre."""
+    if centre is not None:
+        x = x - centre
+        if x.dtype == mx.float16:  # a key far from all before it
+            x = mx.clip(x, -FP16_MAX, FP16_MAX)
+    return operations.encode(
+        x,
+        bits=s.bits,
+        seed=s.seed,
+        layout=s.layout,
+        norm_correction=s.norm_correction,
+        codebook=s.codebook,
+    )
 
 
 def _fits(x: mx.array, like: mx.array) -> bool:

@@ -16,7 +16,7 @@ file may be damaged, foreign or hostile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import mlx.core as mx
 
@@ -25,6 +25,9 @@ from tqgen_kernels.cache.side import ExactSide, PackedSide
 from tqgen_kernels.cache.store import Side, Store
 from tqgen_kernels.quant.packing import TILE, words_per_vector
 from tqgen_kernels.quant.scheme import Scheme
+
+if TYPE_CHECKING:
+    from tqgen_kernels.cache.stack import Stack
 
 FORMAT = "turboquant-3"
 FORMAT_AT, FIELDS = 7, 19
@@ -43,7 +46,9 @@ class State(dict[int, Any]):
     `canonical`.
     """
 
-    def __init__(self, stores: Iterable[Store], canonical: Callable[[], Sequence[Any]]) -> None:
+    def __init__(
+        self, stores: Iterable[Store | Stack], canonical: Callable[[], Sequence[Any]]
+    ) -> None:
         arrays: list[mx.array] = []
         for store in stores:
             store.settle()

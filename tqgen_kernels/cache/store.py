@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from tqgen_kernels.cache import guard
 from tqgen_kernels.cache.side import ExactSide, PackedSide, SideScheme
+from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.kernels import storage_for
 from tqgen_kernels.operations import MAX_Q_LEN, Layout, Packed, Storage
 from tqgen_kernels.quant.hadamard import supported_dims
@@ -187,8 +188,7 @@ class Store:
             v.scales,
             k.window,
             v.window,
-            k.tiles,
-            k.count,
+            (Row(k.tiles, k.count),),
             k.scheme.bits,
             v.scheme.bits,
             k.scheme.seed,

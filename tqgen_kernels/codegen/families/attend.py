@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,13 +25,31 @@ _GROUPS = Tunable(
 )
 
 
+HEADER = 8  # numbers of `params` before those of the rows
+
+
+class Row(NamedTuple):
+    """What one row of a batch holds: tiles, exact tokens, and how many packed tokens at the start
+    of the first tiles a sliding window has left behind."""
+
+    tiles: int
+    exact: int
+    unseen: int = 0
+
+    @property
+    def live_tiles(self) -> int:
+        """Tiles that hold a token that is seen."""
+        return self.tiles - self.unseen // TILE
+
+
 def layouts(p: AttendProblem) -> tuple[str, str]:
     """How the problem's storage lays out keys and values."""
     return ("key_fragment", "value_fragment") if p.storage == "fragment" else ("key", "value")
 
 
 def splits_for(problem: AttendProblem, config: Config, pairs: int, tiles: int) -> tuple[int, int]:
-    """(splits, tiles of a split) for `pairs` = batch * kv_heads; no split is empty."""
+    """(splits, tiles of a split) for `pairs` = batch * kv_heads, where the longest row has `tiles`;
+    no split of that row is empty."""
     if tiles == 0:
         return 0, 0
     most = min(MAX_SPLITS, ceil(tiles / int(config["simdgroups"])))
@@ -57,6 +75,7 @@ def _context(p: AttendProblem, config: Config) -> dict[str, Any]:
         "template": "attend",
         **scoring.context(p, config, p.key_dim, p.key_bits),
         "q_len": p.q_len,
+        "gqa": p.gqa,
         "value_dim": p.value_dim,
         "value_bits": p.value_bits,
         "value_tile_words": vectors.tile_words(p.value_dim, p.value_bits, "value"),
@@ -91,10 +110,36 @@ def _threadgroup_memory(p: AttendProblem, config: Config) -> int:
     return 4 * floats
 
 
-def params(tiles: int, room: int, each: int, exact: int, window: int, scale: float, splits: int,
-           rows: int) -> tuple[int, ...]:  # fmt: skip
-    """The eight numbers that attend and combine read, in their order."""
-    return (tiles, room, each, exact, window, scoring.scale_bits(scale), splits, rows)
+def params(
+    rows: Sequence[Row], *, room: int, each: int, heads: int, window: int, scale: float, splits: int
+) -> tuple[int, ...]:
+    """The numbers that attend and combine read, in their order: eight, then three a row.
+
+    room: tiles that a head has room for; each: tiles of a split; heads: of the queries; window:
+    tokens that the exact window has room for.
+    """
+    tiles = max(row.tiles for row in rows)
+    header = (tiles, room, each, heads, window, scoring.scale_bits(scale), splits, 0)
+    return header + tuple(n for row in rows for n in (row.unseen, row.tiles, row.exact))
+
+
+def rows_of(numbers: Any) -> list[Row]:
+    """The rows that `params` made these numbers of."""
+    table = np.asarray(numbers)[HEADER:].reshape(-1, 3).tolist()
+    return [Row(tiles, exact, unseen) for unseen, tiles, exact in table]
+
+
+def _example_rows(p: AttendProblem, tiles: int, exact: int, ragged: bool) -> list[Row]:
+    """A row for each sequence of the batch, the first one the longest. ragged: no two are alike,
+    every second one lacks tokens at its start, and the last one of three has no tile."""
+    if not ragged:
+        return [Row(tiles, exact)] * p.batch
+    unseen = (0, 37, 5) if p.storage == "tiles" else (0, TILE, 0)
+    rows = []
+    for i in range(p.batch):
+        left = tiles * (p.batch - i) // p.batch if i < 2 else 0
+        rows.append(Row(left, max(p.q_len, exact - 9 * i), unseen[i % 3] if left > 1 else 0))
+    return rows
 
 
 def _example(
@@ -103,9 +148,12 @@ def _example(
     tokens: int | None = None,
     config: Config | None = None,
 ) -> Example:
-    """Packed tiles and an exact window with room for 3 tokens more than it holds."""
+    """Packed tiles and an exact window with room for 3 tokens more than it holds.
+
+    With `tokens`, which is for verifying, the rows of a batch are of different lengths.
+    """
     key_layout, value_layout = layouts(p)
-    tokens = tokens or p.context
+    ragged, tokens = tokens is not None, tokens or p.context
     exact = max(p.q_len, min(tokens, 70))
     tiles = max(0, (tokens - exact) // TILE)
     key_words, key_scales = scoring.example_tiles(p, p.key_dim, p.key_bits, key_layout, tiles, rng)
@@ -129,36 +177,56 @@ def _example(
     }
     casts = dict.fromkeys(("queries", "exact_keys", "exact_values"), p.dtype)
     example = Example(inputs, {"tiles": tiles, "exact": exact}, casts)
-    return _adapt(p, example, config or _default(p))
+    return _with_rows(p, example, _example_rows(p, tiles, exact, ragged), config or _default(p))
 
 
 def _adapt(p: AttendProblem, example: Example, config: Config) -> Example:
     """The example with the splits that `config` asks for."""
+    return _with_rows(p, example, rows_of(example.inputs["params"]), config)
+
+
+def _with_rows(p: AttendProblem, example: Example, rows: Sequence[Row], config: Config) -> Example:
     tiles, exact = example.scalars["tiles"], example.scalars["exact"]
     splits, each = splits_for(p, config, p.batch * p.kv_heads, tiles)
-    rows = p.batch * p.kv_heads * p.gqa * p.q_len
-    numbers = params(tiles, tiles + 1, each, exact, exact + 3, p.key_dim**-0.5, splits, rows)
-    inputs = {**example.inputs, "params": vectors.params(*numbers)}
+    numbers = params(
+        rows,
+        room=tiles + 1,
+        each=each,
+        heads=p.kv_heads * p.gqa,
+        window=exact + 3,
+        scale=p.key_dim**-0.5,
+        splits=splits,
+    )
+    inputs = {**example.inputs, "params": np.array(numbers, np.int32)}
     return replace(example, inputs=inputs, scalars={**example.scalars, "splits": splits})
 
 
 def expected_output(p: AttendProblem, example: Example) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The attention (batch, heads, q_len, value_dim) over what the example holds, in float64."""
-    tiles, exact = example.scalars["tiles"], example.scalars["exact"]
+    rows = rows_of(example.inputs["params"])
+    return np.concatenate([_expected_row(p, example, i, row) for i, row in enumerate(rows)])
+
+
+def _expected_row(
+    p: AttendProblem, example: Example, i: int, row: Row
+) -> np.ndarray[Any, np.dtype[np.float64]]:
     sides = []
     for name, layout, dim, bits, seed in (
         ("key", layouts(p)[0], p.key_dim, p.key_bits, scoring.KEY_SEED),
         ("value", layouts(p)[1], p.value_dim, p.value_bits, scoring.VALUE_SEED),
     ):
-        codes = unpack_tiles(example.inputs[f"{name}_words"][:, :, :tiles], dim, bits, layout)
-        scales = example.inputs[f"{name}_scales"][:, :, :tiles].reshape(codes.shape[:-1])
-        packed = reference.decode(reference.Encoded(codes, scales), bits, seed, codebook=p.codebook)
-        window = np.asarray(example.inputs[f"exact_{name}s"], np.float64)[:, :, :exact]
+        words = example.inputs[f"{name}_words"][i : i + 1, :, : row.tiles]
+        codes = unpack_tiles(words, dim, bits, layout)
+        scales = example.inputs[f"{name}_scales"][i : i + 1, :, : row.tiles]
+        encoded = reference.Encoded(codes, scales.reshape(codes.shape[:-1]))
+        packed = reference.decode(encoded, bits, seed, codebook=p.codebook)[:, :, row.unseen :]
+        window = np.asarray(example.inputs[f"exact_{name}s"], np.float64)[i : i + 1, :, : row.exact]
         sides.append(np.concatenate([packed, window], axis=2))
     keys, values = sides
     later = np.arange(keys.shape[2]) > keys.shape[2] - p.q_len + np.arange(p.q_len)[:, None]
     mask = np.where(later, -np.inf, 0.0)
-    return reference.attend(example.inputs["queries"], keys, values, p.key_dim**-0.5, mask)
+    queries = example.inputs["queries"][i : i + 1]
+    return reference.attend(queries, keys, values, p.key_dim**-0.5, mask)
 
 
 def _verify(p: AttendProblem, example: Example, outputs: Arrays) -> Verification:

@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tqgen_kernels.cli.main import app
+from tqgen_kernels.quant.layered import LayeredScheme, write_scheme
+from tqgen_kernels.quant.scheme import Scheme
 
 TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom. "
 SMALL = ["--windows", "1", "--length", "128", "--greedy", "4", "--no-passkey"]
@@ -43,6 +45,25 @@ def test_table_json_and_files(folder: Path, text: Path, tmp_path: Path) -> None:
     assert document == json.loads((out / "results.json").read_text())
 
 
+def test_each_measure_can_be_left_out_and_a_file_measured(
+    folder: Path, text: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.json"
+    write_scheme(own, LayeredScheme((Scheme(4, 2), Scheme(2, 2))), {})
+    out = tmp_path / "out"
+    common = ["--model", folder, "--text", text, "--out", out, *SMALL, "--json"]
+    kl = []
+    for flags in ([], ["--no-centre"], ["--guard", "off"]):
+        code, printed, _ = run(*common, "--schemes", f"k2v2,{own}", *flags)
+        assert code == 0
+        rows = json.loads(printed)["rows"]
+        assert [row["name"] for row in rows] == ["fp16", "k2v2", "own"]
+        assert [row["bits"] for row in rows] == [16, 2.25, 2.75]
+        kl.append([row["kl_mean"] for row in rows[1:]])
+    assert kl[0] != kl[1]
+    assert kl[0] == kl[2]
+
+
 def test_fresh_measures_again(folder: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     common = ["--model", folder, "--text", text, "--out", out, *SMALL, "--schemes", "fp16"]
@@ -63,6 +84,8 @@ def test_fresh_measures_again(folder: Path, text: Path, tmp_path: Path) -> None:
         (["--windows", "99"], "Take at least 1"),
         (["--score-from", "500"], "below the window's length"),
         (["--text", "no/such/file"], "no/such/file"),
+        (["--guard", "maybe"], "use one of off, warn, on"),
+        (["--schemes", "no/such/scheme.json"], "no/such/scheme.json"),
     ],
 )
 def test_bad_input_is_one_line(

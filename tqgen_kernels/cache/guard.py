@@ -20,7 +20,7 @@ from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.quant.scheme import Scheme
 
 KEY_BOUND = 0.75  # nats; layers of a sound model reach 0.06 with 4 bits, 0.2 with 3, 1 with 2
-SAFE_BITS = 8
+SAFE_BITS, SAFE_BOUND = 8, 0.1
 QUERIES = 8  # the newest of a chunk: every packed token is older than any of them
 TILES = 16  # of the packed ones, the newest
 
@@ -102,7 +102,10 @@ def _log_weights(q: mx.array, keys: mx.array) -> mx.array:
 
 
 def key_bound(bits: int) -> float:
-    """The largest key_error allowed, nats: who asks for 2 bits or 1 accepts more."""
+    """The largest key_error allowed, nats: who asks for 2 bits or 1 accepts more, and the bits that
+    mend a layer are to make it as good as any."""
+    if bits >= SAFE_BITS:
+        return SAFE_BOUND
     return KEY_BOUND * 4.0 ** max(3 - bits, 0)
 
 

@@ -21,9 +21,15 @@ def evaluate(
     schemes: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated caches: fp16, mlx-8, mlx-4, mlx-3, a named scheme, or kXvY "
-            "(X key bits, Y value bits). Default: all of the named ones."
+            help="Comma-separated caches: fp16, mlx-8, mlx-4, mlx-3, a named scheme, kXvY "
+            "(X key bits, Y value bits), or a scheme file. Default: all of the named ones."
         ),
+    ] = None,
+    centre: Annotated[
+        bool, typer.Option(help="Pack keys without the vector that they have in common.")
+    ] = True,
+    guard: Annotated[
+        str | None, typer.Option(help="on, warn or off: what a layer gets that its scheme breaks.")
     ] = None,
     windows: Annotated[int, typer.Option(min=1, help="Windows of the text.")] = 4,
     length: Annotated[int, typer.Option(min=16, help="Tokens a window.")] = 2048,
@@ -67,7 +73,7 @@ def evaluate(
     )
     names = list(dict.fromkeys((schemes or ",".join(DEFAULT_NAMES)).replace(" ", "").split(",")))
     names = ["fp16", *(name for name in names if name != "fp16")]  # all are compared with it
-    words = _read_text(text)
+    words = read_text(text)
     console = Console(stderr=True)
     with bars(console) as progress:
         say = progress.console.print
@@ -75,7 +81,9 @@ def evaluate(
         if advice is not None:
             say(advice, highlight=False)
         loaded = load_model(model or str(demo_model(say=say, progress=progress.update)))
-        contenders = [contender(name, loaded.kv_shapes) for name in names]
+        contenders = [
+            contender(name, loaded.kv_shapes, centre=centre, guard=guard) for name in names
+        ]
         units = out / "units"
         if fresh:
             for path in units.glob("*.json"):
@@ -104,7 +112,8 @@ def evaluate(
         console.print(f"written to {out}: results.json, table.md, kl-bits.png", highlight=False)
 
 
-def _read_text(path: Path | None) -> str:
+def read_text(path: Path | None) -> str:
+    """The text in a UTF-8 file, or the demo's. Raises ValueError and OSError."""
     from tqgen_kernels.demo.text import demo_text
 
     if path is None:

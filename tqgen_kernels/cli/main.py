@@ -45,6 +45,7 @@ COMMANDS = (
     Command("serve", "mlx_lm.server with a compressed cache.", MODELS, True),
     Command("cache-prompt", "mlx_lm.cache_prompt, stored compressed.", MODELS, True),
     Command("eval", "What a scheme costs in the model's answers.", MODELS, False, "evaluate"),
+    Command("calibrate", "Bits for each layer of a model, within a budget.", MODELS),
     Command("autotune", "Find the fastest verified variants on this device.", TUNING),
     Command("db", "Show, explain, export, import, prune tuning records.", TUNING, False, "app"),
     Command("report", "One HTML page on what was tuned.", TUNING),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
 
 from tqgen_kernels.quant.codebook import CodebookKind
+from tqgen_kernels.quant.layered import LayeredScheme, for_layers, is_path, read_scheme
 from tqgen_kernels.quant.scheme import SCHEMES, Scheme
 
 from .teacher import CacheFactory
@@ -31,12 +33,19 @@ class Contender:
     spec: str
 
 
-def contender(name: str, shapes: Sequence[tuple[int, int, int]]) -> Contender:
+def contender(
+    name: str,
+    shapes: Sequence[tuple[int, int, int]],
+    *,
+    centre: bool = True,
+    guard: str | None = None,
+) -> Contender:
     """The contender called `name` for a model with these kv_shapes.
 
-    'fp16'; 'mlx-B' (mlx-lm's QuantizedKVCache, B in 2, 3, 4, 6, 8); a named Scheme; or 'kXvY',
+    'fp16'; 'mlx-B' (mlx-lm's QuantizedKVCache, B in 2, 3, 4, 6, 8); a named Scheme; 'kXvY',
     the default scheme with X key bits and Y value bits (16: not compressed), with '-lloyd-max',
-    '-uniform' or '-cubic' for that codebook. Raises ValueError.
+    '-uniform' or '-cubic' for that codebook; or the path of a scheme file, which ends in .json.
+    centre: False leaves it out of our schemes. guard: in place of theirs. Raises ValueError.
     """
     if name == "fp16":
         return Contender(name, plain_cache, 16.0, name)
@@ -44,12 +53,22 @@ def contender(name: str, shapes: Sequence[tuple[int, int, int]]) -> Contender:
         bits = int(name.removeprefix("mlx-"))
         return Contender(name, _mlx_factory(bits), bits + 32 / MLX_GROUP, name)
     scheme = scheme_of(name)
+    if not centre:
+        scheme = scheme.changed(centre=False)
+    if guard is not None:
+        scheme = scheme.changed(guard=guard)
+    shown = Path(name).stem if isinstance(scheme, LayeredScheme) else name
     bits_stored = scheme_bits(scheme, shapes)
-    return Contender(name, _turboquant_factory(scheme), bits_stored, repr(scheme))
+    return Contender(shown, _turboquant_factory(scheme), bits_stored, repr(scheme))
 
 
-def scheme_of(name: str) -> Scheme:
-    """The scheme of a TurboQuant contender: a named one or 'kXvY'. Raises ValueError."""
+def scheme_of(name: str) -> Scheme | LayeredScheme:
+    """The scheme of a TurboQuant contender: a named one, 'kXvY', or that of a file.
+
+    Raises ValueError, and OSError for a file.
+    """
+    if is_path(name):
+        return read_scheme(Path(name))
     if match := CUSTOM.fullmatch(name):
         key, value = (None if side == "16" else int(side) for side in match.groups()[:2])
         kind = cast("CodebookKind", match[3] or Scheme.codebook)
@@ -57,16 +76,22 @@ def scheme_of(name: str) -> Scheme:
     if name not in SCHEMES:
         raise ValueError(
             f"cache {name!r} is unknown: choose fp16, mlx-8, mlx-6, mlx-4, mlx-3, mlx-2, "
-            f"{', '.join(SCHEMES)}, or kXvY with 1 to 8 or 16 bits, as in k4v2 or k4v3-uniform."
+            f"{', '.join(SCHEMES)}, kXvY with 1 to 8 or 16 bits, as in k4v2 or k4v3-uniform, or a "
+            "scheme file that ends in .json."
         )
     return SCHEMES[name]
 
 
-def scheme_bits(scheme: Scheme, shapes: Sequence[tuple[int, int, int]]) -> float:
-    """Bits of codes and fp16 scales per value of a scheme, over all layers and both sides."""
+def scheme_bits(scheme: Scheme | LayeredScheme, shapes: Sequence[tuple[int, int, int]]) -> float:
+    """Bits of codes and fp16 scales per value of a scheme, over all layers and both sides.
+
+    Raises ValueError for a LayeredScheme of another number of layers.
+    """
     total = values = 0.0
-    for heads, key_dim, value_dim in shapes:
-        for dim, bits in ((key_dim, scheme.key_bits), (value_dim, scheme.value_bits)):
+    for own, (heads, key_dim, value_dim) in zip(
+        for_layers(scheme, len(shapes)), shapes, strict=True
+    ):
+        for dim, bits in ((key_dim, own.key_bits), (value_dim, own.value_bits)):
             total += heads * (16 * dim if bits is None else bits * dim + 16)
             values += heads * dim
     return total / values
@@ -92,7 +117,7 @@ def _mlx_factory(bits: int) -> CacheFactory:
     return factory
 
 
-def _turboquant_factory(scheme: Scheme) -> CacheFactory:
+def _turboquant_factory(scheme: Scheme | LayeredScheme) -> CacheFactory:
     def factory(model: Any) -> list[Any]:
         from tqgen_kernels import apply_patch, make_prompt_cache
 

@@ -12,11 +12,7 @@ import msgspec
 
 from tqgen_kernels.files import keep_aside, write_atomically
 
-from .agreement import Agreement, Greedy
-from .passkey import Passkey
-
-Unit = Agreement | Passkey | Greedy
-T = TypeVar("T", Agreement, Passkey, Greedy)
+T = TypeVar("T")
 Say = Callable[[str], None]
 
 
@@ -26,8 +22,8 @@ def unit_path(folder: Path, description: dict[str, Any]) -> Path:
     return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
 
-def write_unit(path: Path, unit: Unit) -> None:
-    """Write atomically: the file is there whole or not at all."""
+def write_unit(path: Path, unit: Any) -> None:
+    """A dataclass as JSON. Write atomically: the file is there whole or not at all."""
     write_atomically(path, msgspec.json.encode(unit))
 
 

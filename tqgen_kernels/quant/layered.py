@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -28,11 +28,9 @@ class LayeredScheme:
         if not self.layers or not all(type(layer) is Scheme for layer in self.layers):
             raise ValueError("A LayeredScheme takes a tuple of Schemes, one a layer, at least one.")
 
-    def guarded(self, guard: Guard | None) -> LayeredScheme:
-        """The same with another guard; with None the same."""
-        if guard is None:
-            return self
-        return LayeredScheme(tuple(replace(layer, guard=guard) for layer in self.layers))
+    def changed(self, **fields: Any) -> LayeredScheme:
+        """With these fields of Scheme changed in every layer. Raises ValueError."""
+        return LayeredScheme(tuple(layer.changed(**fields) for layer in self.layers))
 
 
 class SchemeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +59,7 @@ def scheme_of(
         scheme = read_scheme(scheme)
     if isinstance(scheme, LayeredScheme):
         Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme.layers[0])
-        return scheme.guarded(guard)
+        return scheme if guard is None else scheme.changed(guard=guard)
     return Scheme.of(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme, guard=guard)
 
 

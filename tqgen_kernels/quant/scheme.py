@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tqgen_kernels.quant.codebook import CodebookKind, check_bits, check_kind
 
@@ -61,6 +61,10 @@ class Scheme:
     @property
     def value_seed(self) -> int:
         return self.seed + 1
+
+    def changed(self, **fields: Any) -> Scheme:
+        """With these fields changed. Raises ValueError."""
+        return replace(self, **fields)
 
     @classmethod
     def named(cls, name: str) -> Scheme:

@@ -7,9 +7,10 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from tqgen_kernels import TurboQuantKVCache, apply_patch, operations, remove_patch
+from tqgen_kernels import Scheme, TurboQuantKVCache, apply_patch, operations, remove_patch
 from tqgen_kernels.cache import attention, turboquant
 from tqgen_kernels.cache.handles import Handle
+from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
 
 plain = attention.plain_attention
 
@@ -84,6 +85,20 @@ def test_what_the_packed_path_cannot_do_is_done_on_the_content(
     expected = plain(q, *content, scale=0.2, mask=mask, **options)
     assert packed_calls == []
     assert mx.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("keep", [0, 4])
+def test_a_sliding_window_is_read_packed_wherever_it_begins(
+    keep: int, packed_calls: list[int]
+) -> None:
+    cache = RotatingTurboQuantKVCache(150, keep, scheme=Scheme(4, 3, residual=8))
+    step(cache, 200)
+    for i in range(80):
+        q, k, v = step(cache, 1, seed=i)
+        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2, mask=cache.make_mask(1))
+        assert mx.allclose(out, plain(q, mx.array(k), mx.array(v), scale=0.2), atol=2e-5)
+        assert k.shape[2] == 150
+    assert packed_calls == [1] * 80
 
 
 def test_an_old_handle_is_just_its_content(packed_calls: list[int]) -> None:

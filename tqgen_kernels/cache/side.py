@@ -45,7 +45,8 @@ class SideScheme:
 class PackedSide:
     """Tiles of codes, and a window of exact tokens: the sinks, then the newest.
 
-    `first`: tokens at the start of the packed ones that a sliding window has dropped.
+    `first`: tokens at the start of the packed ones that a sliding window has dropped. Their tiles
+    go some at a time: each time costs a copy of the others.
     `chunk`: a prompt chunk at hand, exact until `settle` or the next append packs it.
     `centre`: what the tokens in tiles were packed without, (B, H, 1, D), chosen with the first tile
     from the tokens then at hand. All that is exact is kept as it came, and whatever is read here
@@ -169,6 +170,7 @@ class PackedSide:
             skipped = max(self.first - tiles * TILE, 0)
             self.set_window([self.exact[:, :, :sinks], tile[:, :, skipped:]])
         self.tiles, self.first = tiles, min(self.first, tiles * TILE)
+        self._leave_out_dropped_tiles()
         self.count -= n
 
     def drop(self, n: int) -> None:
@@ -176,15 +178,23 @@ class PackedSide:
         self.settle()
         packed = min(n, self.tiles * TILE - self.first)
         self.first, n = self.first + packed, n - packed
-        gone = self.first // TILE
-        if gone and self.words is not None and self.scales is not None:
-            self.words, self.scales = self.words[:, :, gone:], self.scales[:, :, gone:]
-            self.tiles, self.first = self.tiles - gone, self.first % TILE
-            if not self.tiles:
-                self.words = self.scales = None
+        self._leave_out_dropped_tiles()
         if n:
             sinks = self.scheme.sinks
             self.set_window([self.exact[:, :, :sinks], self.exact[:, :, sinks + n : self.count]])
+
+    def _leave_out_dropped_tiles(self) -> None:
+        gone = self.first // TILE
+        if not gone or self.words is None or self.scales is None:
+            return
+        if gone == self.tiles:
+            self.words = self.scales = None
+        elif gone >= min(GROW_TILES, self.tiles / 4):
+            kept = slice(None), slice(None), slice(gone, None)
+            self.words, self.scales = (mx.contiguous(a[kept]) for a in (self.words, self.scales))
+        else:
+            return
+        self.tiles, self.first = self.tiles - gone, self.first % TILE
 
     def decoded(self, start: int, stop: int) -> mx.array:
         """The tokens (B, H, 32 n, D) of n = stop - start tiles, dequantised."""
@@ -216,8 +226,9 @@ class PackedSide:
         parts = [self.exact[:, :, : self.count]]
         if self.tiles:
             sinks = self.scheme.sinks
-            packed = self.decoded(0, self.tiles)
-            packed = packed[:, :, self.first :] if self.first else packed
+            gone, dropped = divmod(self.first, TILE)
+            packed = self.decoded(gone, self.tiles)
+            packed = packed[:, :, dropped:] if dropped else packed
             parts = [packed, self.exact[:, :, sinks : self.count]]
             if sinks:
                 parts.insert(0, self.exact[:, :, :sinks])

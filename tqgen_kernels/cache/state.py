@@ -91,7 +91,7 @@ def write(store: Store) -> tuple[Any, ...]:
     """The canonical state of a store."""
     keys, values = [_write_side(side) for side in store.sides()] or [(None,) * 3] * 2
     arrays = [array for pair in zip(keys, values, strict=True) for array in pair]
-    firsts = [side.first for side in store.sides() if isinstance(side, PackedSide)]
+    firsts = [side.first % TILE for side in store.sides() if isinstance(side, PackedSide)]
     s = store.scheme
     key_bits, value_bits = (-1 if b is None else b for b in (s.key_bits, s.value_bits))
     kept = (s.seed, s.residual, s.sinks, s.norm_correction, s.codebook, s.centre, s.guard)
@@ -111,7 +111,8 @@ def _write_side(side: Side) -> tuple[mx.array | None, ...]:
     exact = side.exact[:, :, : side.count]
     if side.words is None or side.scales is None or not side.tiles:
         return exact, None, None
-    words, scales = side.words[:, :, : side.tiles], side.scales[:, :, : side.tiles]
+    kept = slice(None), slice(None), slice(side.first // TILE, side.tiles)
+    words, scales = side.words[kept], side.scales[kept]
     bits, layout = side.scheme.bits, side.scheme.layout
     if layout == "key":
         words = words.swapaxes(-1, -2).flatten(2, 3)

@@ -173,13 +173,13 @@ class Store:
 
     def packed(self) -> Packed | None:
         """What `operations.attend` reads, or None where it cannot: nothing packed yet, a side that
-        is exact, a chunk at hand, or tokens dropped inside a tile."""
+        is exact, or a chunk at hand."""
         k, v = self.keys, self.values
         if not isinstance(k, PackedSide) or not isinstance(v, PackedSide):
             return None
         if k.words is None or v.words is None or k.scales is None or v.scales is None:
             return None
-        if k.chunk is not None or k.first or not k.tiles:
+        if k.chunk is not None or not k.tiles:
             return None
         return Packed(
             k.words,
@@ -188,7 +188,7 @@ class Store:
             v.scales,
             k.window,
             v.window,
-            (Row(k.tiles, k.count),),
+            (Row(k.tiles, k.count, k.first),),
             k.scheme.bits,
             v.scheme.bits,
             k.scheme.seed,

@@ -28,6 +28,7 @@ ORDER = (
     "ranks",
     "operations",
     "cache",
+    "serving",
     "autotuning",
     "verification",
     "quality",

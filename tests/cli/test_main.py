@@ -139,8 +139,8 @@ def test_unknown_flags_and_help_reach_a_command_that_passes_them_on(
     def wrap(context: typer.Context, key_bits: int = 4) -> None:
         seen.append([str(key_bits), *context.args])
 
-    command = install(monkeypatch, "wrap", wrap)
-    passing = main.Command(command.name, command.help, command.panel, passes_on=True)
+    monkeypatch.setattr("tqgen_kernels.cli.mlx_command.wrap", wrap, raising=False)
+    passing = main.Command("wrap", "a test", "Tests", passes_on=True)
     with pytest.raises(SystemExit) as exit_:
         main.run(passing, ["--model", "m", "--key-bits", "3", "--temp", "0.5", "--help"])
     assert exit_.value.code == 0

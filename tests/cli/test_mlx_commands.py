@@ -162,10 +162,15 @@ def test_chat_completions_stream_and_bad_requests_do_no_harm(server: tuple[int, 
     for body in ({"messages": "no list"}, {"prompt": 5, "max_tokens": -3}, {"max_tokens": "x"}):
         with pytest.raises((HTTPError, OSError)):
             post(port, body)
-    messages = [{"role": "user", "content": PROMPT}]
+    messages = [{"role": "user", "content": PROMPT * 2}]
     answer = post(port, {"messages": messages, "max_tokens": 4}, "/v1/chat/completions")
     assert answer["usage"]["completion_tokens"] == 4
     more = [*messages, {"role": "assistant", "content": "so"}, {"role": "user", "content": "and?"}]
     answer = post(port, {"messages": more, "max_tokens": 4}, "/v1/chat/completions")
-    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] > 100
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 260  # a block and 4 sinks
+    with urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as response:
+        health = json.load(response)
+    assert health["status"] == "ok"
+    stored = health["stored_prompts"]
+    assert stored["saved_bytes"] == stored["uncompressed_bytes"] - stored["bytes"] > 0
     assert "AttributeError" not in log.read_text()

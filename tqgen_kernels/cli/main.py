@@ -20,7 +20,8 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 
 @dataclass(frozen=True)
 class Command:
-    """Module and function of the package `tqgen_kernels.cli` are called after the command.
+    """Module and function of the package `tqgen_kernels.cli` are called after the command; the
+    module of those that wrap a command of mlx_lm is `mlx_command`.
 
     name: as typed; a hyphen is an underscore in Python.
     panel: the heading under which `tqgen --help` lists it.
@@ -83,7 +84,8 @@ def _options(
 def load(command: Command) -> typer.Typer:
     """Imports the command's module and returns it as an app of its own."""
     name = command.name.replace("-", "_")
-    module = importlib.import_module(f"tqgen_kernels.cli.{name}")
+    file = "mlx_command" if command.passes_on else name
+    module = importlib.import_module(f"tqgen_kernels.cli.{file}")
     target = getattr(module, command.attribute or name)
     if isinstance(target, typer.Typer):
         return target

@@ -1,4 +1,4 @@
-"""What the commands that wrap one of mlx_lm have in common: our flags, then mlx_lm's own."""
+"""`tqgen generate, chat, serve, cache-prompt`: mlx_lm's own commands, our flags before theirs."""
 
 from __future__ import annotations
 
@@ -6,55 +6,119 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import wraps
+from inspect import Signature, signature
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from tqgen_kernels.quant.scheme import Scheme
+from tqgen_kernels.quant.layered import LayeredScheme, scheme_of
+from tqgen_kernels.quant.scheme import Scheme
 
-SchemeName = Annotated[
-    str | None, typer.Option("--scheme", help="near-lossless, balanced (default), small, tiny.")
-]
-KeyBits = Annotated[
-    int | None, typer.Option("--key-bits", help="1 to 8; without --value-bits values stay fp16.")
-]
-ValueBits = Annotated[
-    int | None, typer.Option("--value-bits", help="1 to 8; without --key-bits keys stay fp16.")
-]
-Fp16Layers = Annotated[
-    int, typer.Option("--fp16-layers", min=0, help="Layers at either end that stay fp16.")
-]
-Residual = Annotated[
-    int | None, typer.Option("--residual", help="Newest tokens, at least, that stay exact.")
-]
-Sinks = Annotated[int | None, typer.Option("--sinks", help="First tokens that stay exact.")]
+AnyScheme = Scheme | LayeredScheme
+
+
+def with_scheme(command: Callable[..., None]) -> Callable[..., None]:
+    """A command's function of (context, scheme, ...), with the flags of `choose` for the scheme."""
+    own = list(signature(command, eval_str=True).parameters.values())
+    flags = list(signature(choose, eval_str=True).parameters.values())
+
+    @wraps(command)
+    def call(context: typer.Context, **given: Any) -> None:
+        scheme = choose(**{flag.name: given.pop(flag.name) for flag in flags})
+        command(context, scheme, **given)
+
+    context, _, *rest = own
+    call.__signature__ = Signature([context, *flags, *rest])  # type: ignore[attr-defined]
+    return call
 
 
 def choose(
-    scheme: str | None,
-    key_bits: int | None,
-    value_bits: int | None,
-    residual: int | None,
-    sinks: int | None,
-) -> Scheme:
-    """The scheme that the flags name. Raises ValueError for a contradiction."""
-    from tqgen_kernels.quant.scheme import Scheme
+    scheme: Annotated[
+        str | None,
+        typer.Option(help="near-lossless, balanced (default), small, tiny, or a scheme file."),
+    ] = None,
+    key_bits: Annotated[
+        int | None, typer.Option(help="1 to 8; without --value-bits values stay fp16.")
+    ] = None,
+    value_bits: Annotated[
+        int | None, typer.Option(help="1 to 8; without --key-bits keys stay fp16.")
+    ] = None,
+    residual: Annotated[
+        int | None, typer.Option(help="Newest tokens, at least, that stay exact.")
+    ] = None,
+    sinks: Annotated[int | None, typer.Option(help="First tokens that stay exact.")] = None,
+    centre: Annotated[
+        bool, typer.Option(help="Pack keys without the vector that they have in common.")
+    ] = True,
+    guard: Annotated[
+        str | None,
+        typer.Option(help="A layer that its scheme would break: on (mend it), warn or off."),
+    ] = None,
+) -> AnyScheme:
+    """The scheme that the flags name. Raises ValueError for a contradiction, OSError for a file."""
+    chosen = scheme_of(key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+    given = {
+        "residual": residual,
+        "sinks": sinks,
+        "guard": guard,
+        "centre": None if centre else False,
+    }
+    return chosen.changed(**{name: value for name, value in given.items() if value is not None})
 
-    chosen = Scheme.of(key_bits=key_bits, value_bits=value_bits, scheme=scheme)
-    return replace(
-        chosen,
-        residual=chosen.residual if residual is None else residual,
-        sinks=chosen.sinks if sinks is None else sinks,
-    )
+
+Fp16Layers = Annotated[int, typer.Option(min=0, help="Layers at either end that stay fp16.")]
+
+
+@with_scheme
+def generate(context: typer.Context, scheme: AnyScheme, fp16_layers: Fp16Layers = 0) -> None:
+    """mlx_lm.generate with a compressed cache."""
+    run("generate", context, scheme, fp16_layers)
+
+
+@with_scheme
+def chat(context: typer.Context, scheme: AnyScheme, fp16_layers: Fp16Layers = 0) -> None:
+    """mlx_lm.chat with a compressed cache."""
+    run("chat", context, scheme, fp16_layers)
+
+
+@with_scheme
+def cache_prompt(context: typer.Context, scheme: AnyScheme, fp16_layers: Fp16Layers = 0) -> None:
+    """mlx_lm.cache_prompt, stored compressed."""
+    run("cache_prompt", context, scheme, fp16_layers)
+
+
+@with_scheme
+def serve(
+    context: typer.Context,
+    scheme: AnyScheme,
+    fp16_layers: Fp16Layers = 0,
+    equal_answers: Annotated[
+        bool,
+        typer.Option(
+            help="Reuse stored prompts block by block, so that each answer is that of the same "
+            "request alone. Off: reuse more of them; answers differ within the scheme's error."
+        ),
+    ] = True,
+) -> None:
+    """mlx_lm.server with a compressed cache: batching and prompt reuse stay on, and the log and
+    /health say what the stored prompts take and what they would take in the model's dtype."""
+
+    def prepare(server: Any) -> None:
+        from tqgen_kernels.serving import install
+
+        install.show_savings(server)
+        if equal_answers:
+            install.equal_answers(server)
+
+    run("server", context, scheme, fp16_layers, prepare=prepare)
 
 
 def run(
     module: str,
     context: typer.Context,
-    scheme: Scheme,
+    scheme: AnyScheme,
     fp16_layers: int,
     prepare: Callable[[Any], None] = lambda module: None,
 ) -> None:
@@ -86,7 +150,9 @@ def _max_kv_size(arguments: list[str]) -> int | None:
 
 
 @contextmanager
-def _compressed_models(scheme: Scheme, fp16_layers: int, max_kv_size: int | None) -> Iterator[None]:
+def _compressed_models(
+    scheme: AnyScheme, fp16_layers: int, max_kv_size: int | None
+) -> Iterator[None]:
     """mlx_lm looks load_model up when it loads: every model that comes from it makes our caches."""
     from mlx_lm import utils
 

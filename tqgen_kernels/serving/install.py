@@ -1,0 +1,48 @@
+"""What `tqgen serve` puts into mlx-lm's server module before its main function runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from tqgen_kernels.serving.generator import SealedBatchGenerator
+from tqgen_kernels.serving.reuse import SealedPromptCache, count_bytes
+from tqgen_kernels.serving.single import stream_generate
+
+
+def equal_answers(server: Any) -> None:
+    """Let stored prompts be reused only where the answer is that of the same request alone."""
+    server.LRUPromptCache = SealedPromptCache
+    server.BatchGenerator = SealedBatchGenerator
+    server.stream_generate = stream_generate
+
+
+def show_savings(server: Any) -> None:
+    """Let the log and /health say what compression saves of the stored prompts."""
+    log_cache_stats = server.ResponseGenerator._log_cache_stats
+
+    def log(self: Any) -> None:
+        log_cache_stats(self)
+        prompts = self.prompt_cache
+        count_bytes(prompts)
+        held, plain = prompts.held_bytes, prompts.plain_bytes
+        logging.info(
+            f"Stored prompts take {held / 1e6:.1f} MB, uncompressed {plain / 1e6:.1f} MB: "
+            f"{(plain - held) / 1e6:.1f} MB saved"
+        )
+
+    def health(self: Any) -> None:
+        responses = self.response_generator
+        healthy = responses.is_healthy
+        prompts = getattr(responses, "prompt_cache", None)  # gone once the generation thread ends
+        held, plain = (getattr(prompts, name, 0) for name in ("held_bytes", "plain_bytes"))
+        stored = {"bytes": held, "uncompressed_bytes": plain, "saved_bytes": plain - held}
+        self._set_completion_headers(200 if healthy else 503)
+        self.end_headers()
+        status = "ok" if healthy else "unavailable"
+        self.wfile.write(json.dumps({"status": status, "stored_prompts": stored}).encode())
+        self.wfile.flush()
+
+    server.ResponseGenerator._log_cache_stats = log
+    server.APIHandler.handle_health_check = health

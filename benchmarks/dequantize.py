@@ -1,6 +1,6 @@
 """Packed tiles back to vectors, beside a copy of the vectors.
 
-python benchmarks/dequantize.py [--quick] [--output dequantize.json]
+python benchmarks/dequantize.py [--quick] [--every] [--output dequantize.json]
 """
 
 from __future__ import annotations
@@ -9,38 +9,33 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from timing import report
-from vectors import COLUMNS, measure
+from vectors import run
 
-from tqgen_kernels.autotuning import device_backend
-from tqgen_kernels.codegen.problem import DequantizeProblem
+from tqgen_kernels.codegen.problem import LAYOUTS, DequantizeProblem
 
 PROBLEMS = (
+    DequantizeProblem(128, 3, "key", context=32768),
     *(
-        DequantizeProblem(128, bits, layout, context=32768)
-        for bits, layout in ((3, "key"), (4, "key"), (3, "value"))
+        DequantizeProblem(128, bits, layout, codebook="cubic", context=32768)
+        for layout in LAYOUTS
+        for bits in ((3, 4) if layout.startswith("key") else (3,))
     ),
-    DequantizeProblem(128, 3, "key", rotated=True, context=32768),
-    DequantizeProblem(128, 3, "value", rotated=True, context=32768),
+    *(
+        DequantizeProblem(128, 3, layout, rotated=True, codebook="cubic", context=32768)
+        for layout in LAYOUTS
+    ),
 )
 
 
 def main(
     quick: Annotated[bool, typer.Option(help="One problem, few samples.")] = False,
+    every: Annotated[bool, typer.Option(help="Every candidate, not the first.")] = False,
     output: Annotated[Path, typer.Option(help="Where to write JSON.")] = Path(
         "results/dequantize.json"
     ),
 ) -> None:
-    """Times every way to own a vector."""
-    backend = device_backend()
-    few = quick or backend == "emulated"
-    rounds, seconds = (2, 0.02) if few else (9, 0.05)
-    rows = [
-        row
-        for problem in (PROBLEMS[:1] if few else PROBLEMS)
-        for row in measure(problem, backend, rounds=rounds, seconds=seconds)
-    ]
-    report("Dequantize", backend, COLUMNS, rows, output)
+    """Times the ways to share a vector among lanes."""
+    run("Dequantize", PROBLEMS, output, quick=quick, every=every)
 
 
 if __name__ == "__main__":

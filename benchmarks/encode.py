@@ -1,6 +1,6 @@
 """Encoding a prefill chunk, beside a copy of it.
 
-python benchmarks/encode.py [--quick] [--output encode.json]
+python benchmarks/encode.py [--quick] [--every] [--output encode.json]
 """
 
 from __future__ import annotations
@@ -9,35 +9,30 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from timing import report
-from vectors import COLUMNS, measure
+from vectors import run
 
-from tqgen_kernels.autotuning import device_backend
-from tqgen_kernels.codegen.problem import EncodeProblem
+from tqgen_kernels.codegen.problem import LAYOUTS, EncodeProblem
 
-PROBLEMS = tuple(
-    EncodeProblem(128, bits, layout, context=tokens)
-    for tokens in (2048, 32768)
-    for bits, layout in ((3, "key"), (4, "key"), (3, "value"))
+PROBLEMS = (
+    *(EncodeProblem(128, 3, "key", context=tokens) for tokens in (2048, 16384)),
+    *(
+        EncodeProblem(128, bits, layout, codebook="cubic", context=tokens)
+        for tokens in (2048, 16384)
+        for layout in LAYOUTS
+        for bits in ((3, 4) if layout.startswith("key") else (3,))
+    ),
 )
 
 
 def main(
     quick: Annotated[bool, typer.Option(help="One problem, few samples.")] = False,
+    every: Annotated[bool, typer.Option(help="Every candidate, not the first.")] = False,
     output: Annotated[Path, typer.Option(help="Where to write JSON.")] = Path(
         "results/encode.json"
     ),
 ) -> None:
-    """Times every way to own a vector."""
-    backend = device_backend()
-    few = quick or backend == "emulated"
-    rounds, seconds = (2, 0.02) if few else (9, 0.05)
-    rows = [
-        row
-        for problem in (PROBLEMS[:1] if few else PROBLEMS)
-        for row in measure(problem, backend, rounds=rounds, seconds=seconds)
-    ]
-    report("Encode", backend, COLUMNS, rows, output)
+    """Times the ways to share a vector among lanes."""
+    run("Encode", PROBLEMS, output, quick=quick, every=every)
 
 
 if __name__ == "__main__":

@@ -50,9 +50,10 @@ def test_every_candidate_renders_to_plain_metal(problem: Problem) -> None:
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=str)
 def test_the_stated_threadgroup_memory_is_what_the_text_declares(problem: Problem) -> None:
-    size = {"float": 4, "float4": 16, "uint": 4, "uchar": 1}
+    sizes = {"float": 4, "float4": 16, "uint": 4}
     for variant in variants(problem):
         constants = dict(re.findall(r"constexpr constant int (\w+) = (\d+);", variant.header))
+        size = sizes | {"Codes": int(constants.get("STAGED", 0))}
         declared = re.findall(r"^\s*threadgroup (\w+) \w+\[([^\]]+)\];", variant.source, re.M)
         total = sum(
             size[kind] * int(eval(count, {}, _numbers(constants))) for kind, count in declared
@@ -80,10 +81,10 @@ def test_the_text_does_not_depend_on_the_size() -> None:
 
 def test_rendering_is_deterministic_and_refuses_what_is_no_candidate() -> None:
     problem = EncodeProblem(128, 3)
-    config = Config.of(threads="serial", at_once=1)
+    config = Config.of(lanes=1, at_once=32)
     assert render(problem, config) == render(problem, config)
     with pytest.raises(ValueError, match="no candidate"):
-        render(problem, Config.of(threads="serial", at_once=2))
+        render(problem, Config.of(lanes=1, at_once=8))
 
 
 def test_the_template_hash_is_the_family_s_own() -> None:

@@ -38,9 +38,9 @@ def test_what_verify_runs_has_a_default(dim: int) -> None:
 def test_a_removed_candidate_names_its_restriction() -> None:
     problem = EncodeProblem(80, 3)
     reasons = {c.config: c.removed_by for c in space(FAMILIES["encode"], problem)}
-    assert "at least 32" in str(reasons[Config.of(threads="simd", at_once=4)])
-    assert "no meaning" in str(reasons[Config.of(threads="serial", at_once=4)])
-    assert reasons[Config.of(threads="parallel", at_once=4)] is None
+    assert "power of two" in str(reasons[Config.of(lanes=8, at_once=32)])
+    assert "less than a SIMD group" in str(reasons[Config.of(lanes=1, at_once=8)])
+    assert reasons[Config.of(lanes=4, at_once=8)] is None
 
 
 def test_too_much_threadgroup_memory_removes_a_candidate() -> None:
@@ -53,11 +53,11 @@ def test_too_much_threadgroup_memory_removes_a_candidate() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        Config.of(threads="simd"),
-        Config.of(threads="simd", at_once=3),
-        Config.of(threads="simd", at_once="4"),
-        Config.of(threads="simd", at_once=True),
-        Config.of(at_once=4, threads="simd"),
+        Config.of(lanes=8),
+        Config.of(lanes=8, at_once=3),
+        Config.of(lanes=8, at_once="32"),
+        Config.of(lanes=True, at_once=32),
+        Config.of(at_once=32, lanes=8),
         Config.of(road="mlx"),
     ],
     ids=str,

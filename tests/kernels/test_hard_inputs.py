@@ -18,9 +18,9 @@ from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.quant.packing import TILE
 
 CONFIGS = (
-    Config.of(threads="simd", at_once=4),
-    Config.of(threads="parallel", at_once=2),
-    Config.of(threads="serial", at_once=1),
+    Config.of(lanes=4, at_once=32),
+    Config.of(lanes=16, at_once=8),
+    Config.of(lanes=1, at_once=32),
 )
 KINDS = ("normal", "zeros", "one hot", "huge", "tiny", "equal", "nan", "inf", "outlier")
 

@@ -41,34 +41,34 @@ class Subject:
 # words.
 SUBJECTS = (
     Subject(
-        "encode serial",
+        "encode one lane",
         EncodeProblem(80, 3, "key", "float32", kv_heads=1),
-        {"threads": "serial", "at_once": 1},
+        {"lanes": 1, "at_once": 32},
     ),
     Subject(
-        "encode parallel",
+        "encode four lanes",
         EncodeProblem(80, 3, "value", "float16", kv_heads=2),
-        {"threads": "parallel", "at_once": 2},
+        {"lanes": 4, "at_once": 8},
     ),
     Subject(
-        "encode simd",
+        "encode eight lanes",
         EncodeProblem(384, 3, "key", "float32", kv_heads=1),
-        {"threads": "simd", "at_once": 4},
+        {"lanes": 8, "at_once": 8},
     ),
     Subject(
-        "dequantize serial",
+        "dequantize one lane",
         DequantizeProblem(80, 3, "value", "float32", kv_heads=2),
-        {"threads": "serial", "at_once": 1},
+        {"lanes": 1, "at_once": 32},
     ),
     Subject(
-        "dequantize parallel",
+        "dequantize four lanes",
         DequantizeProblem(80, 5, "key", "float32", kv_heads=2),
-        {"threads": "parallel", "at_once": 2},
+        {"lanes": 4, "at_once": 8},
     ),
     Subject(
-        "dequantize simd",
+        "dequantize eight lanes",
         DequantizeProblem(384, 3, "key", "float16", kv_heads=2),
-        {"threads": "simd", "at_once": 4},
+        {"lanes": 8, "at_once": 8},
     ),
     Subject(
         "qk_scores token",
@@ -103,12 +103,12 @@ SUBJECTS = (
     Subject(
         "encode fragments",
         EncodeProblem(64, 3, "value_fragment", "float16", codebook="uniform", kv_heads=1),
-        {"threads": "simd", "at_once": 2},
+        {"lanes": 8, "at_once": 8},
     ),
     Subject(
         "dequantize fragments",
         DequantizeProblem(64, 3, "key_fragment", "float32", codebook="cubic", kv_heads=1),
-        {"threads": "parallel", "at_once": 2},
+        {"lanes": 4, "at_once": 32},
     ),
     Subject("combine", CombineProblem(80, "float32", heads=5), {}, (103, 330)),
 )

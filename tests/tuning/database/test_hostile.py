@@ -103,8 +103,8 @@ def swap_config(data: bytes, chance: random.Random) -> bytes:
     tree = json.loads(data)
     target = next(r for r in tree["results"] if r["config"] == tree["selected"])
     config = {
-        "threads": chance.choice(["simd", "serial", "x", "../x", 4, True, "{{ 1 }}"]),
-        "at_once": chance.choice([1, 2, 3, 4, 8, 10**6, -1, "4", False]),
+        "lanes": chance.choice([8, 1, 3, "x", "../x", True, "{{ 1 }}"]),
+        "at_once": chance.choice([32, 8, 3, 4, 10**6, -1, "32", False]),
     }
     target["config"] = tree["selected"] = config
     if chance.random() < 0.3:

@@ -63,15 +63,15 @@ def test_other_templates_are_refused(record: Record) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"threads": "simd", "at_once": 3},
-        {"threads": "simd", "at_once": True},
-        {"threads": "../../../etc/passwd", "at_once": 4},
-        {"threads": "{{ 7 * 7 }}", "at_once": 4},
-        {"threads": "serial", "at_once": 4},
-        {"at_once": 4, "threads": "simd"},
-        {"threads": "simd"},
-        {"threads": "simd", "at_once": 4, "more": 1},
-        {"threads": 1, "at_once": "simd"},
+        {"lanes": 8, "at_once": 3},
+        {"lanes": True, "at_once": 32},
+        {"lanes": "../../../etc/passwd", "at_once": 32},
+        {"lanes": "{{ 7 * 7 }}", "at_once": 32},
+        {"lanes": 1, "at_once": 8},
+        {"at_once": 32, "lanes": 8},
+        {"lanes": 8},
+        {"lanes": 8, "at_once": 32, "more": 1},
+        {"lanes": "simd", "at_once": 1},
     ],
 )
 def test_a_config_outside_the_space_is_refused(
@@ -83,8 +83,8 @@ def test_a_config_outside_the_space_is_refused(
 
 def test_a_config_that_the_asked_problem_does_not_allow(record: Record) -> None:
     wide = DequantizeProblem(512, 3)
-    parallel = Config.of(threads="parallel", at_once=8)
-    result = record.result(parallel)
+    narrow = Config.of(lanes=2, at_once=32)
+    result = record.result(narrow)
     assert result is not None
     assert validate(PROBLEM, record, result) is None
     assert "not in the space" in (validate(wide, record, result) or "")
@@ -100,7 +100,7 @@ def test_only_known_roads(record: Record) -> None:
 def test_a_hostile_winner_falls_back(record: Record, database: Database) -> None:
     """A sound record with the right hash whose winner is in no space."""
     hostile = tuple(
-        replace(r, config={"threads": "../x", "at_once": 4}) if r.key == winner(record).key else r
+        replace(r, config={"lanes": "../x", "at_once": 32}) if r.key == winner(record).key else r
         for r in record.results
     )
     database.save(seal(replace(record, results=hostile, selected=hostile[2].config)))
@@ -124,8 +124,8 @@ def test_the_ranking_tries_every_value_before_any_two_together() -> None:
 def test_launches_that_leave_the_device_idle_come_last() -> None:
     task = task_of(DequantizeProblem(128, 4, context=65536))
     assert task.rank is not None
-    serial = Config.of(threads="serial", at_once=1)
-    assert max(task.order, key=task.rank) == serial
+    narrow, wide = (Config.of(lanes=lanes, at_once=32) for lanes in (1, 2))
+    assert task.rank(narrow) > task.rank(wide)
 
 
 def changes(a: Config, b: Config) -> int:

@@ -13,8 +13,6 @@ from tqgen_kernels.codegen.family import Arrays, Example, Family, Verification
 from tqgen_kernels.codegen.problem import DequantizeProblem
 from tqgen_kernels.codegen.variant import Config, Launch, Shape
 from tqgen_kernels.quant import reference
-from tqgen_kernels.quant.codebook import codebook
-from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.quant.rotation import signs
 
@@ -23,20 +21,8 @@ _TOLERANCE = {"float32": 2e-6, "float16": 5e-4, "bfloat16": 4e-3}  # rounding of
 
 
 def _context(p: DequantizeProblem, config: Config) -> dict[str, Any]:
-    m, power = factor(p.head_dim)
-    return {
-        "head_dim": p.head_dim,
-        "bits": p.bits,
-        "layout": p.layout,
-        "rotated": p.rotated,
-        "scalar": vectors.SCALARS[p.dtype],
-        "tile_words": vectors.tile_words(p.head_dim, p.bits, p.layout),
-        "hadamard": vectors.HADAMARD[str(config["threads"])],
-        "m": m,
-        "power": power,
-        "centroids": list(codebook(p.head_dim, p.bits, p.codebook)),
-        "hadamard_columns": vectors.hadamard_rows(p.head_dim, transposed=True),
-    }
+    window = 8 if p.bits <= 4 and p.head_dim % 8 == 0 else 4  # codes that fit a word
+    return vectors.context(p, config, transposed=True) | {"rotated": p.rotated, "window": window}
 
 
 def _launch(
@@ -44,22 +30,17 @@ def _launch(
 ) -> Launch:
     batch, heads = shapes["words"][:2]
     tiles = scalars["tiles"]
-    group = vectors.threadgroup(p, config)
+    grid, threadgroup = vectors.geometry(config, tiles, batch * heads)
     return Launch(
-        grid=(group[0] * tiles, group[1] * batch * heads, 1),
-        threadgroup=group,
+        grid=grid,
+        threadgroup=threadgroup,
         output_shapes=((batch, heads, tiles * TILE, p.head_dim),),
         output_dtypes=(p.dtype,),
     )
 
 
 def _threadgroup_memory(p: DequantizeProblem, config: Config) -> int:
-    if config["threads"] == "serial":
-        return 0
-    rotates = config["threads"] == "parallel" and not p.rotated
-    staged = p.head_dim * int(config["at_once"]) if rotates else 0
-    words = vectors.tile_words(p.head_dim, p.bits, p.layout)
-    return 4 * (words + (1 << p.bits) + staged)
+    return TILE * vectors.code_stride(p.head_dim) + 4 * (1 << p.bits)
 
 
 def _example(
@@ -95,25 +76,19 @@ def _verify(p: DequantizeProblem, example: Example, outputs: Arrays) -> Verifica
     return vectors.relative_l2(outputs["out"], expected, _TOLERANCE[p.dtype])
 
 
-def _bytes_moved(p: DequantizeProblem) -> int:
-    rows = p.batch * p.kv_heads * p.context
-    item = 4 if p.dtype == "float32" else 2
-    return rows * (p.head_dim * item + p.head_dim * p.bits // 8 + 2)
-
-
 DEQUANTIZE = Family(
     name="dequantize",
     problem=DequantizeProblem,
-    template="dequantize/{threads}.metal.jinja",
+    template="dequantize/dequantize.metal.jinja",
     inputs=("words", "scales", "signs", "params"),
     outputs=("out",),
-    tunables=lambda p: (vectors.THREADS, vectors.AT_ONCE),
+    tunables=vectors.tunables,
     restrictions=vectors.RESTRICTIONS,
-    default=vectors.default_config,
+    default=lambda p: vectors.default_config(p, per_lane=32),
     context=_context,
     launch=_launch,
     threadgroup_memory=_threadgroup_memory,
     example=_example,
     verify=_verify,
-    bytes_moved=_bytes_moved,
+    bytes_moved=vectors.bytes_moved,
 )

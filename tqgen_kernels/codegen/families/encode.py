@@ -13,7 +13,6 @@ from tqgen_kernels.codegen.problem import EncodeProblem
 from tqgen_kernels.codegen.variant import Config, Launch, Shape
 from tqgen_kernels.quant import fragments, packing, reference
 from tqgen_kernels.quant.codebook import boundaries, codebook
-from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE, words_per_vector
 from tqgen_kernels.quant.rotation import rotate, signs
 
@@ -21,20 +20,10 @@ _SEED = 42  # of examples; the kernel takes the signs as an input
 
 
 def _context(p: EncodeProblem, config: Config) -> dict[str, Any]:
-    m, power = factor(p.head_dim)
-    return {
-        "head_dim": p.head_dim,
-        "bits": p.bits,
-        "layout": p.layout,
+    return vectors.context(p, config, transposed=False) | {
         "norm_correction": p.norm_correction,
         "words": words_per_vector(p.head_dim, p.bits),
-        "tile_words": vectors.tile_words(p.head_dim, p.bits, p.layout),
-        "hadamard": vectors.HADAMARD[str(config["threads"])],
-        "m": m,
-        "power": power,
         "boundaries": list(boundaries(p.head_dim, p.bits, p.codebook)),
-        "centroids": list(codebook(p.head_dim, p.bits, p.codebook)),
-        "hadamard_rows": vectors.hadamard_rows(p.head_dim, transposed=False),
     }
 
 
@@ -43,21 +32,18 @@ def _launch(
 ) -> Launch:
     batch, heads, tokens, _ = shapes["x"]
     tiles = tokens // TILE
-    group = vectors.threadgroup(p, config)
+    grid, threadgroup = vectors.geometry(config, tiles, batch * heads)
     tile = vectors.tile_shape(p.head_dim, p.bits, p.layout)
     return Launch(
-        grid=(group[0] * tiles, group[1] * batch * heads, 1),
-        threadgroup=group,
+        grid=grid,
+        threadgroup=threadgroup,
         output_shapes=((batch, heads, tiles, *tile), (batch, heads, tiles, TILE)),
         output_dtypes=("uint32", "float16"),
     )
 
 
 def _threadgroup_memory(p: EncodeProblem, config: Config) -> int:
-    codes = TILE * (p.head_dim + 4)
-    if config["threads"] != "parallel":
-        return codes
-    return codes + int(config["at_once"]) * (4 * p.head_dim + 12)
+    return TILE * vectors.code_stride(p.head_dim)
 
 
 def _example(
@@ -109,25 +95,19 @@ def _verify(p: EncodeProblem, example: Example, outputs: Arrays) -> Verification
     return Verification(worst, 1.0, "farthest centroid / 1e-4 sd, scale error / 2^-10")
 
 
-def _bytes_moved(p: EncodeProblem) -> int:
-    rows = p.batch * p.kv_heads * p.context
-    item = 4 if p.dtype == "float32" else 2
-    return rows * (p.head_dim * item + p.head_dim * p.bits // 8 + 2)
-
-
 ENCODE = Family(
     name="encode",
     problem=EncodeProblem,
-    template="encode/{threads}.metal.jinja",
+    template="encode/encode.metal.jinja",
     inputs=("x", "signs", "params"),
     outputs=("words", "scales"),
-    tunables=lambda p: (vectors.THREADS, vectors.AT_ONCE),
+    tunables=vectors.tunables,
     restrictions=vectors.RESTRICTIONS,
-    default=vectors.default_config,
+    default=lambda p: vectors.default_config(p, per_lane=16),
     context=_context,
     launch=_launch,
     threadgroup_memory=_threadgroup_memory,
     example=_example,
     verify=_verify,
-    bytes_moved=_bytes_moved,
+    bytes_moved=vectors.bytes_moved,
 )

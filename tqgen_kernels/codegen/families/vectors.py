@@ -2,61 +2,114 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tqgen_kernels.codegen.family import Restriction, Tunable, Verification
+from tqgen_kernels.codegen.problem import Problem
 from tqgen_kernels.codegen.space import MAX_THREADS
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.quant.codebook import codebook
 from tqgen_kernels.quant.hadamard import base_matrix, factor
 from tqgen_kernels.quant.packing import TILE, words_per_vector
 
 SCALARS = {"float32": "float", "float16": "half", "bfloat16": "bfloat"}
+MIN_PER_LANE, MAX_PER_LANE = 4, 128  # coordinates
+Dims: TypeAlias = tuple[int, int, int]
 
-# Which include transforms a vector.
-HADAMARD = {"serial": "serial", "parallel": "threadgroup", "simd": "simd"}
+LANES = Tunable("lanes", (8, 4, 16, 32, 2, 1), "lanes of a SIMD group that share a vector")
+AT_ONCE = Tunable("at_once", (32, 8), "vectors of a tile that a threadgroup works on at a time")
 
-THREADS = Tunable(
-    "threads",
-    ("simd", "parallel", "serial"),
-    "who owns a vector: a SIMD group, a thread a coordinate, or one thread",
-)
-AT_ONCE = Tunable("at_once", (4, 1, 2, 8, 16), "vectors that a threadgroup works on at a time")
+
+def tunables(problem: Problem) -> tuple[Tunable, ...]:
+    return LANES, AT_ONCE
+
+
+def _threads(config: Config) -> int:
+    return int(config["lanes"]) * int(config["at_once"])
+
+
+def _share(problem: Any, config: Config) -> bool:
+    """Whether the lanes of a vector hold runs of one length, four coordinates side by side."""
+    lanes = int(config["lanes"])
+    return lanes == 1 or factor(problem.head_dim)[1] % max(lanes, 4) == 0
+
 
 RESTRICTIONS = (
     Restriction(
-        "a serial threadgroup is one SIMD group: at_once has no meaning",
-        lambda p, c: c["threads"] != "serial" or c["at_once"] == 1,
+        "lanes x at_once is less than a SIMD group",
+        lambda p, c: _threads(c) >= TILE,
     ),
     Restriction(
-        "a SIMD group needs the power of two in head_dim to be at least 32",
-        lambda p, c: c["threads"] != "simd" or factor(p.head_dim)[1] >= 32,
+        f"lanes x at_once is more than {MAX_THREADS} threads",
+        lambda p, c: _threads(c) <= MAX_THREADS,
     ),
     Restriction(
-        f"head_dim x at_once is more than {MAX_THREADS} threads",
-        lambda p, c: c["threads"] != "parallel" or p.head_dim * int(c["at_once"]) <= MAX_THREADS,
+        "the power of two in head_dim is no multiple of lanes, or of 4",
+        _share,
+    ),
+    Restriction(
+        f"a lane holds {MIN_PER_LANE} to {MAX_PER_LANE} coordinates",
+        lambda p, c: MIN_PER_LANE <= p.head_dim // int(c["lanes"]) <= MAX_PER_LANE,
     ),
 )
 
 
-def default_config(problem: Any) -> Config:
-    """The SIMD group layout where it exists, else a thread a coordinate."""
-    if factor(problem.head_dim)[1] >= 32:
-        return Config.of(threads="simd", at_once=4)
-    at_once = 2 if problem.head_dim * 2 <= MAX_THREADS else 1
-    return Config.of(threads="parallel", at_once=at_once)
+def default_config(problem: Any, per_lane: int) -> Config:
+    """A whole tile at a time, by the most lanes that leave each at least per_lane coordinates."""
+    configs = [Config.of(lanes=lanes, at_once=TILE) for lanes in (32, 16, 8, 4, 2)]
+    wide = [
+        c for c in configs if _share(problem, c) and problem.head_dim // int(c["lanes"]) >= per_lane
+    ]
+    return wide[0] if wide else Config.of(lanes=1, at_once=TILE)
 
 
-def threadgroup(problem: Any, config: Config) -> tuple[int, int, int]:
-    at_once = int(config["at_once"])
-    shapes = {
-        "serial": (TILE, 1, 1),
-        "parallel": (problem.head_dim, at_once, 1),
-        "simd": (TILE, at_once, 1),
+def run(head_dim: int, lanes: int) -> int:
+    """Neighbouring coordinates that a lane holds: 8 where the Hadamard transform allows it."""
+    if lanes == 1:
+        return 8 if head_dim % 8 == 0 else 4
+    return min(8, factor(head_dim)[1] // lanes)
+
+
+def context(problem: Any, config: Config, *, transposed: bool) -> dict[str, Any]:
+    """What both templates see; the Hadamard matrix transposed where the rotation is undone."""
+    m, power = factor(problem.head_dim)
+    lanes = int(config["lanes"])
+    name = "hadamard_columns" if transposed else "hadamard_rows"
+    return {
+        "head_dim": problem.head_dim,
+        "bits": problem.bits,
+        "layout": problem.layout,
+        "scalar": SCALARS[problem.dtype],
+        "tile_words": tile_words(problem.head_dim, problem.bits, problem.layout),
+        "run": run(problem.head_dim, lanes),
+        "code_stride": code_stride(problem.head_dim),
+        "m": m,
+        "power": power,
+        "centroids": list(codebook(problem.head_dim, problem.bits, problem.codebook)),
+        name: hadamard_rows(problem.head_dim, transposed),
     }
-    return shapes[str(config["threads"])]
+
+
+def code_stride(head_dim: int) -> int:
+    """Bytes between the staged codes of two tokens: an odd number of words, in most cases."""
+    return head_dim + 4
+
+
+def geometry(config: Config, tiles: int, heads: int) -> tuple[Dims, Dims]:
+    """Grid and threadgroup, in threads: a threadgroup a tile and head."""
+    lanes, at_once = int(config["lanes"]), int(config["at_once"])
+    return (lanes * tiles, at_once * heads, 1), (lanes, at_once, 1)
+
+
+def bytes_moved(problem: Any) -> int:
+    """The vectors once, and their codes and scales once."""
+    rows = problem.batch * problem.kv_heads * problem.context
+    item = 4 if problem.dtype == "float32" else 2
+    dim: int = problem.head_dim
+    return int(rows * (dim * item + dim * problem.bits // 8 + 2))
 
 
 def tile_words(head_dim: int, bits: int, layout: str) -> int:

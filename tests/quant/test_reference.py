@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tqgen_kernels.quant.codebook import codebook
+from tqgen_kernels.quant.codebook import KINDS, codebook
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.reference import (
     MAX_SCALE,
@@ -81,6 +81,16 @@ def test_one_hot_is_the_worst_case_that_the_corrected_norm_repairs(dim: int, bit
     assert np.allclose(plain, nearest**2, rtol=0.02, atol=2e-6)
     corrected = relative_error(x, decode(encode(x, bits, 42), bits, 42))
     assert corrected.max() < 3e-7
+
+
+@given(dims, all_bits, st.sampled_from(KINDS), seeds, st.floats(-1e4, 1e4), st.data())
+def test_the_corrected_norm_repairs_one_hot_vectors_with_any_codebook(
+    dim: int, bits: int, kind: str, seed: int, size: float, data: st.DataObject
+) -> None:
+    x = np.zeros((1, dim))
+    x[0, data.draw(st.integers(0, dim - 1))] = np.copysign(max(abs(size), 1.0), size)
+    decoded = decode(encode(x, bits, seed, codebook=kind), bits, seed, codebook=kind)
+    assert relative_error(x, decoded).max() < 3e-7  # fp16 rounding of the scale, squared
 
 
 @pytest.mark.parametrize("correction", [True, False])

@@ -8,7 +8,7 @@ import mlx.core as mx
 import pytest
 
 from tqgen_kernels import Scheme, TurboQuantKVCache, apply_patch, operations, remove_patch
-from tqgen_kernels.cache import attention, turboquant
+from tqgen_kernels.cache import attention, by_heads, turboquant
 from tqgen_kernels.cache.handles import Handle
 from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
 
@@ -157,3 +157,33 @@ def test_plain_arrays_pass_through_the_hook() -> None:
     for mask in (None, "causal", mx.arange(9) < 5):
         out = mx.fast.scaled_dot_product_attention(q, k, k, scale=0.3, mask=mask, stream=mx.cpu)
         assert mx.array_equal(out, plain(q, k, k, scale=0.3, mask=mask))
+
+
+@pytest.mark.parametrize("case", ["causal", "bool mask", "mask by head", "sinks", "exact keys"])
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_a_few_heads_at_a_time_are_attention_over_all(
+    case: str, group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = TurboQuantKVCache(value_bits=3) if case == "exact keys" else TurboQuantKVCache(bits=3)
+    keys = mx.random.normal((1, 4, 300, 64), key=mx.random.key(0))
+    cache.update_and_fetch(keys, keys + 1)
+    k, v = cache.update_and_fetch(keys[:, :, :40], keys[:, :, :40])
+    q = mx.random.normal((1, 8, 40, 64), key=mx.random.key(1))
+    options: dict[str, Any] = {"scale": 0.1, "mask": "causal"}
+    if case == "bool mask":
+        options["mask"] = mx.arange(340) % 3 > 0
+    elif case == "mask by head":
+        options["mask"] = mx.random.normal((1, 8, 40, 340), key=mx.random.key(2))
+    elif case == "sinks":
+        options["sinks"] = mx.random.normal((8,), key=mx.random.key(3))
+    seen: list[int] = []
+
+    def spy(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
+        seen.append(k.shape[1])
+        return plain(q, k, v, **options)
+
+    monkeypatch.setattr(attention, "plain_attention", spy)
+    monkeypatch.setattr(by_heads, "GROUP_BYTES", k.nbytes * 2 * group // 4)
+    out = mx.fast.scaled_dot_product_attention(q, k, v, **options)
+    assert seen == [group] * (4 // group)
+    assert mx.allclose(out, plain(q, *cache.contents(), **options), atol=2e-5)

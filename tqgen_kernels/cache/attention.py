@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
+from tqgen_kernels.cache.by_heads import Heads, attend_by_heads
 from tqgen_kernels.cache.handles import Handle
 from tqgen_kernels.operations import MAX_Q_LEN
 
@@ -21,8 +22,8 @@ class Attendable(Protocol):
 
     version: int
 
-    def contents(self) -> tuple[mx.array, mx.array]:
-        """Keys and values (B, H, tokens, D), dequantised."""
+    def contents(self, heads: Heads = ...) -> tuple[mx.array, mx.array]:
+        """Keys and values (B, H, tokens, D) of these heads, dequantised."""
 
     def notice(self, q: mx.array, scale: float) -> None:
         """See the queries of an attention over these handles, before it is answered."""
@@ -44,7 +45,8 @@ def scaled_dot_product_attention(
     """mx.fast.scaled_dot_product_attention, read from the packed store where k and v come from it.
 
     The packed path takes up to 8 queries under a causal mask. Everything else (prompt chunks,
-    other masks, attention sinks, keys that serve as values) attends to the dequantised content.
+    other masks, attention sinks, keys that serve as values) attends to the dequantised content,
+    a few heads of it at a time.
     """
     if type(k) is Handle and type(v) is Handle:
         cache = k.cache
@@ -53,8 +55,10 @@ def scaled_dot_product_attention(
             cache.notice(q, scale)
             packed = sinks is None and q.shape[2] <= MAX_Q_LEN
             out = cache.attend(q, scale, mask) if packed else None
-            if out is not None:
-                return out
+            if out is None:
+                options |= {"scale": scale, "mask": mask, "sinks": sinks}
+                out = attend_by_heads(plain_attention, q, k, v, **options)
+            return out
     if type(k) is Handle:
         k = k.content()
     if type(v) is Handle:

@@ -11,6 +11,7 @@ import mlx.core as mx
 from mlx_lm.models.base import create_causal_mask
 
 from tqgen_kernels.cache.attention import is_patched, plain_attention
+from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.handles import CausalMask, StoredArrays, blank_handles, handles
 from tqgen_kernels.cache.stack import Stack
 from tqgen_kernels.cache.state import State, check, check_int, fields_of
@@ -159,31 +160,34 @@ class BatchTurboQuantKVCache:
         """Handles on keys (B, H, width, D) and values (B, H, width, Dv), padding zero."""
         return handles(self, *self.contents())
 
-    def contents(self) -> tuple[mx.array, mx.array]:
-        """Keys (B, H, width, D) and values (B, H, width, Dv), dequantised, padding zero."""
+    def contents(self, heads: Heads = ALL_HEADS) -> tuple[mx.array, mx.array]:
+        """Keys (B, H, width, D) and values (B, H, width, Dv) of these heads, dequantised, padding
+        zero."""
         width = self._seen_width()
         known = self.rows
-        rows = [self._row_contents(known, i, width) for i in range(len(known))]
+        rows = [self._row_contents(known, i, width, heads) for i in range(len(known))]
         keys, values = (mx.concatenate([row[side] for row in rows], axis=0) for side in (0, 1))
         return keys, values
 
     def _seen_width(self) -> int:
         return self.width
 
-    def _row_contents(self, rows: list[TurboQuantKVCache], i: int, width: int) -> list[mx.array]:
+    def _row_contents(
+        self, rows: list[TurboQuantKVCache], i: int, width: int, heads: Heads
+    ) -> list[mx.array]:
         row = rows[i]
-        sides = self._nothing(rows) if row.empty() else row.store.contents()
+        sides = self._nothing(rows, heads) if row.empty() else row.store.contents(heads)
         held = sides[0].shape[2]
         right = min(self._garbage[i], width - held)
         pads = [(0, 0), (0, 0), (width - held - right, right), (0, 0)]
         padded = pads[2] != (0, 0)
         return [mx.pad(side, pads) if padded else side for side in sides]
 
-    def _nothing(self, rows: list[TurboQuantKVCache]) -> tuple[mx.array, mx.array]:
+    def _nothing(self, rows: list[TurboQuantKVCache], heads: Heads) -> tuple[mx.array, mx.array]:
         """Keys and values of no tokens, of the shapes and dtype that other rows have."""
-        known = next((row.store.contents() for row in rows if not row.empty()), None)
+        known = next((row.store.contents(heads) for row in rows if not row.empty()), None)
         if known is None:
-            return self._no_tokens
+            return heads.of(self._no_tokens[0]), heads.of(self._no_tokens[1])
         return known[0][:, :, :0], known[1][:, :, :0]
 
     def notice(self, q: mx.array, scale: float) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from tqgen_kernels import operations
+from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.centre import centre_of
 from tqgen_kernels.operations import MAX_Q_LEN, Layout
 from tqgen_kernels.quant.codebook import CodebookKind
@@ -196,13 +197,14 @@ class PackedSide:
             return
         self.tiles, self.first = self.tiles - gone, self.first % TILE
 
-    def decoded(self, start: int, stop: int) -> mx.array:
-        """The tokens (B, H, 32 n, D) of n = stop - start tiles, dequantised."""
+    def decoded(self, start: int, stop: int, heads: Heads = ALL_HEADS) -> mx.array:
+        """The tokens (B, H, 32 n, D) of n = stop - start tiles of these heads, dequantised."""
         assert self.words is not None
         assert self.scales is not None
         words, scales = self.words, self.scales
         if start:
             words, scales = words[:, :, start:stop], scales[:, :, start:stop]
+        words, scales = heads.waiting(words, scales)
         tokens = operations.dequantize(
             words,
             scales,
@@ -214,26 +216,28 @@ class PackedSide:
             dtype=self.exact.dtype,
             codebook=self.scheme.codebook,
         )
-        return tokens if self.centre is None else tokens + self.centre
+        return tokens if self.centre is None else tokens + heads.of(self.centre)
 
     @property
     def window(self) -> mx.array:
         """The exact tokens (B, H, window, D) as attention reads them beside the tiles."""
         return self.exact if self.centre is None else self.exact - self.centre
 
-    def contents(self) -> mx.array:
-        """Every token (B, H, tokens, D), the packed ones dequantised."""
-        parts = [self.exact[:, :, : self.count]]
+    def contents(self, heads: Heads = ALL_HEADS) -> mx.array:
+        """Every token (B, H, tokens, D) of these heads, the packed ones dequantised."""
+        exact = heads.of(self.exact)
+        parts = [exact[:, :, : self.count]]
         if self.tiles:
             sinks = self.scheme.sinks
             gone, dropped = divmod(self.first, TILE)
-            packed = self.decoded(gone, self.tiles)
+            packed = self.decoded(gone, self.tiles, heads)
             packed = packed[:, :, dropped:] if dropped else packed
-            parts = [packed, self.exact[:, :, sinks : self.count]]
+            parts = [packed, exact[:, :, sinks : self.count]]
             if sinks:
-                parts.insert(0, self.exact[:, :, :sinks])
+                parts.insert(0, exact[:, :, :sinks])
         if self.chunk is not None:
-            parts = [*parts, self.chunk] if self.tiles or self.count else [self.chunk]
+            chunk = heads.of(self.chunk)
+            parts = [*parts, chunk] if self.tiles or self.count else [chunk]
         return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
 
     @property
@@ -313,14 +317,15 @@ class ExactSide:
             self.exact = mx.contiguous(self.contents())
             self.first, self.count = 0, self.exact.shape[2]
 
-    def contents(self) -> mx.array:
-        """Every token (B, H, tokens, D)."""
+    def contents(self, heads: Heads = ALL_HEADS) -> mx.array:
+        """Every token (B, H, tokens, D) of these heads."""
+        exact = heads.of(self.exact)
         if not self.first:
-            return self.exact[:, :, : self.count]
-        newest = self.exact[:, :, self.sinks + self.first : self.count]
+            return exact[:, :, : self.count]
+        newest = exact[:, :, self.sinks + self.first : self.count]
         if not self.sinks:
             return newest
-        return mx.concatenate([self.exact[:, :, : self.sinks], newest], axis=2)
+        return mx.concatenate([exact[:, :, : self.sinks], newest], axis=2)
 
     @property
     def arrays(self) -> list[mx.array]:

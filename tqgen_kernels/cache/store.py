@@ -10,6 +10,7 @@ from typing import Literal
 import mlx.core as mx
 
 from tqgen_kernels.cache import guard
+from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.side import ExactSide, PackedSide, SideScheme
 from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.kernels import storage_for
@@ -166,10 +167,11 @@ class Store:
             for side in self.sides():
                 side.drop(n)
 
-    def contents(self) -> tuple[mx.array, mx.array]:
-        """Keys (B, H, tokens, D) and values (B, H, tokens, Dv), dequantised. Not while empty."""
+    def contents(self, heads: Heads = ALL_HEADS) -> tuple[mx.array, mx.array]:
+        """Keys (B, H, tokens, D) and values (B, H, tokens, Dv) of these heads, dequantised. Not
+        while empty."""
         keys, values = self.sides()
-        return keys.contents(), values.contents()
+        return keys.contents(heads), values.contents(heads)
 
     def packed(self) -> Packed | None:
         """What `operations.attend` reads, or None where it cannot: nothing packed yet, a side that

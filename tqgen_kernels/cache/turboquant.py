@@ -10,6 +10,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import KVCache, create_attention_mask
 
 from tqgen_kernels.cache.attention import is_patched
+from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.handles import StoredArrays, blank_handles, handles
 from tqgen_kernels.cache.side import GROW_EXACT
 from tqgen_kernels.cache.state import State, read, write
@@ -77,9 +78,10 @@ class TurboQuantKVCache:
         """Handles on all tokens: keys (B, H, offset, D) and values (B, H, offset, Dv)."""
         return handles(self, *self.store.contents())
 
-    def contents(self) -> tuple[mx.array, mx.array]:
-        """All tokens, dequantised: keys (B, H, offset, D) and values (B, H, offset, Dv)."""
-        return self.store.contents()
+    def contents(self, heads: Heads = ALL_HEADS) -> tuple[mx.array, mx.array]:
+        """All tokens of these heads, dequantised: keys (B, H, offset, D) and values
+        (B, H, offset, Dv)."""
+        return self.store.contents(heads)
 
     def notice(self, q: mx.array, scale: float) -> None:
         """Show the queries q (B, Hq, L, D) of the newest tokens to the guard, while it waits."""

@@ -10,11 +10,13 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlx_lm.generate import maybe_quantize_kv_cache
 from mlx_lm.models import cache as mlx_caches
 from mlx_lm.models.base import create_attention_mask, create_causal_mask
-from mlx_lm.models.cache import KVCache
+from mlx_lm.models.cache import KVCache, QuantizedKVCache
 
 from tqgen_kernels import Scheme, TurboQuantKVCache
+from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
 
 
 def random(n: int, dim: int = 64, batch: int = 1, seed: int = 0) -> mx.array:
@@ -55,9 +57,36 @@ def test_an_empty_cache_answers_everything() -> None:
 
 def test_mlx_lm_does_not_take_it_for_its_own_quantised_cache_nor_for_false() -> None:
     cache = TurboQuantKVCache(bits=3)
-    for name in ("bits", "group_size", "to_quantized", "__len__"):
+    for name in ("bits", "group_size", "__len__"):
         assert not hasattr(cache, name)
     assert bool(cache)
+
+
+def test_whoever_asks_mlx_lm_for_its_own_quantisation_gets_it() -> None:
+    cache = TurboQuantKVCache(bits=8)
+    x = random(150)
+    cache.update_and_fetch(x, x)
+    layers: list[Any] = [cache]
+    maybe_quantize_kv_cache(layers, quantized_kv_start=100, kv_group_size=32, kv_bits=8)
+    (made,) = layers
+    assert type(made) is QuantizedKVCache
+    assert (made.offset, made.bits, made.group_size) == (150, 8, 32)
+    found = mx.dequantize(*made.keys, group_size=32, bits=8)[:, :, :150]
+    assert mx.allclose(found, x, atol=0.1)
+    window = RotatingTurboQuantKVCache(64, bits=4)
+    with pytest.raises(NotImplementedError, match="leave kv_bits out"):
+        window.to_quantized()
+
+
+def test_integers_are_kept_exact_where_anything_may_come() -> None:
+    cache = TurboQuantKVCache(bits=3, any_dim=True)
+    x = mx.arange(2 * 100 * 64).reshape(1, 2, 100, 64)
+    for start in (0, 60, 99):
+        cache.update_and_fetch(x[:, :, cache.offset : start], x[:, :, cache.offset : start])
+    keys, _ = cache.keys_and_values()
+    assert mx.array_equal(keys, x[:, :, :99])
+    with pytest.raises(ValueError, match="float32, float16 or bfloat16"):
+        TurboQuantKVCache(bits=3).update_and_fetch(x, x)
 
 
 def test_updates_return_all_tokens_in_order() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import mlx.core as mx
 from mlx_lm.models.base import create_causal_mask
@@ -77,6 +77,10 @@ class RotatingTurboQuantKVCache(TurboQuantKVCache):
         from tqgen_kernels.cache.batch_rotating import BatchRotatingTurboQuantKVCache
 
         return BatchRotatingTurboQuantKVCache.merge(caches)
+
+    def to_quantized(self, group_size: int = 64, bits: int = 4) -> NoReturn:
+        """As in mlx-lm, there is no quantised cache of a sliding window: NotImplementedError."""
+        raise NotImplementedError("A sliding window is compressed as it is: leave kv_bits out.")
 
     def is_trimmable(self) -> bool:
         return self.offset < self.max_size

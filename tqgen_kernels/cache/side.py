@@ -354,7 +354,7 @@ def encode(x: mx.array, centre: mx.array | None, s: SideScheme) -> tuple[mx.arra
 
 
 def _fits(x: mx.array, like: mx.array) -> bool:
-    if x.ndim != 4 or not mx.issubdtype(x.dtype, mx.floating):
+    if x.ndim != 4 or not (mx.issubdtype(x.dtype, mx.floating) or x.dtype == like.dtype):
         return False
     (batch, heads, _, dim), (b, h, _, d) = like.shape, x.shape
     return (batch, heads, dim) == (b, h, d)

@@ -27,8 +27,9 @@ class Store:
 
     sealed: the tokens up to the last `seal` that `trim` has not undone.
 
-    any_dim: a side whose head_dim has no rotation stays exact, with one warning; otherwise it is
-    a ValueError. storage: the layout of the packed tiles; None for what suits the device.
+    any_dim: a side whose head_dim has no rotation stays exact, with one warning, as does one of
+    integers; otherwise it is a ValueError.
+    storage: the layout of the packed tiles; None for what suits the device.
     scheme: as given, until its guard finds that it does not suit this layer: then a safer one, and
     the store is as if it had been given that. label: how the guard calls this layer.
     """
@@ -52,14 +53,14 @@ class Store:
     def append(self, keys: mx.array, values: mx.array) -> None:
         """Add tokens: keys (B, H, L, D), values (B, H, L, Dv). Raises ValueError on a mismatch."""
         if self.keys is None or self.values is None:
-            check_update(keys, values)
+            check_update(keys, values, self.any_dim)
             self.settle_storage(keys, values)
             both = self.side("key", keys), self.side("value", values)
             self.keys, self.values = both
         elif not (
             self.keys.fits(keys) and self.values.fits(values) and keys.shape[2] == values.shape[2]
         ):
-            check_update(keys, values)
+            check_update(keys, values, self.any_dim)
             batch, heads, _, dim = self.keys.exact.shape
             raise ValueError(
                 f"Keys {keys.shape} and values {values.shape} do not fit this cache of {batch} x "
@@ -81,9 +82,7 @@ class Store:
         """An empty side for tokens like these. Raises ValueError for an unsupported head_dim."""
         s = self.scheme
         bits = s.key_bits if which == "key" else s.value_bits
-        dim = like.shape[-1]
-        if bits is not None and self.any_dim and dim not in supported_dims():
-            _warn_exact(dim)
+        if bits is not None and self.any_dim and not _can_be_rotated(like):
             bits = None
         if bits is None:
             return ExactSide(s.sinks, like)
@@ -215,7 +214,7 @@ class Store:
         return sum(array.nbytes for side in self.sides() for array in side.arrays)
 
 
-def check_update(keys: mx.array, values: mx.array) -> None:
+def check_update(keys: mx.array, values: mx.array, any_dtype: bool = False) -> None:
     """Raises ValueError unless keys and values can be tokens of one cache."""
     if keys.ndim != 4 or values.ndim != 4 or keys.shape[:3] != values.shape[:3]:
         raise ValueError(
@@ -223,7 +222,7 @@ def check_update(keys: mx.array, values: mx.array) -> None:
             "(batch, kv_heads, tokens, head_dim) and differ in head_dim alone."
         )
     for array in (keys, values):
-        if not mx.issubdtype(array.dtype, mx.floating):
+        if not (any_dtype or mx.issubdtype(array.dtype, mx.floating)):
             raise ValueError(
                 f"A cache takes float32, float16 or bfloat16 keys and values, not {array.dtype}."
             )
@@ -239,6 +238,13 @@ def _seal(side: Side) -> None:
 
 def _tiles(side: Side) -> int:
     return side.tiles if isinstance(side, PackedSide) else 0
+
+
+def _can_be_rotated(x: mx.array) -> bool:
+    supported = x.shape[-1] in supported_dims()
+    if not supported:
+        _warn_exact(x.shape[-1])
+    return supported and mx.issubdtype(x.dtype, mx.floating)
 
 
 @cache

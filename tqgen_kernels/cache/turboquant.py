@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, create_attention_mask
+from mlx_lm.models.cache import KVCache, QuantizedKVCache, create_attention_mask
 
 from tqgen_kernels.cache.attention import is_patched
 from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
@@ -156,6 +156,11 @@ class TurboQuantKVCache:
         if self.offset:
             cache.update_and_fetch(*self.store.contents())
         return cache  # type: ignore[no-any-return]
+
+    def to_quantized(self, group_size: int = 64, bits: int = 4) -> QuantizedKVCache:
+        """What mlx-lm makes of a cache where `kv_bits` is given: the same tokens in its own
+        quantisation, which replaces this one."""
+        return self.to_kv_cache().to_quantized(group_size=group_size, bits=bits)
 
     @classmethod
     def merge(cls, caches: Sequence[TurboQuantKVCache]) -> Any:

@@ -34,48 +34,8 @@ def demo_model_path() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Qwen2 of two layers, with a tokenizer of bytes, for `mlx_lm.load`."""
-    import json
-
-    import mlx.core as mx
-    from mlx.utils import tree_flatten
-    from mlx_lm.models import qwen2
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tqgen_kernels.demo.random_model import write_random_model
 
     folder = tmp_path_factory.mktemp("tiny")
-    config = {
-        "model_type": "qwen2",
-        "hidden_size": 256,
-        "num_hidden_layers": 2,
-        "intermediate_size": 96,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "rms_norm_eps": 1e-5,
-        "vocab_size": 258,
-        "tie_word_embeddings": False,
-        "eos_token_id": 257,
-    }
-    mx.random.seed(0)
-    model = qwen2.Model(qwen2.ModelArgs.from_dict(config))
-    weights = dict(tree_flatten(model.parameters()))
-    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
-    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "model.safetensors")}
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {symbol: i for i, symbol in enumerate([*alphabet, "<s>", "</s>"])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<s>", "</s>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}:"
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": "</s>",
-        "chat_template": template,
-    }
-    for name, content in (
-        ("config.json", config),
-        ("model.safetensors.index.json", index),
-        ("tokenizer_config.json", settings),
-    ):
-        (folder / name).write_text(json.dumps(content))
+    write_random_model(folder)
     return folder

@@ -4,6 +4,7 @@ import mlx.core as mx
 import pytest
 
 from tests.emulator.faulty import FAULTS, Faulty
+from tests.emulator.kernel_files import kernels
 from tqgen_kernels import emulator
 
 
@@ -31,14 +32,28 @@ def run(case: Faulty, **options: object) -> list[emulator.Finding]:
     return used.findings
 
 
+HIDDEN = [
+    case
+    for name in ("out_of_bounds", "races", "uninitialised", "control", "values")
+    for case in kernels(name)
+]
+
+
 @pytest.mark.filterwarnings("ignore::tqgen_kernels.emulator.MetalWarning")
-@pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*FAULTS, *HIDDEN], ids=lambda case: case.name)
 def test_found_at_its_line(case: Faulty) -> None:
     findings = run(case, checks="full", order=case.order, timeout=0.3)
-    assert (case.kind, case.line(), case.soft) in [(f.kind, f.line, f.soft) for f in findings]
+    # A case without a mark has its fault in the header, or no line at all.
+    marked = case.line() is not None
+    places = [(f.kind, f.line if marked else None, f.soft) for f in findings]
+    assert (case.kind, case.line(), case.soft) in places
     # One cause may show in more ways, but only at the lines that have to do with it.
-    assert {f.line for f in findings} <= case.concerned()
-    finding = next(f for f in findings if (f.kind, f.line) == (case.kind, case.line()))
+    assert {f.line for f in findings if f.part == "source" and marked} <= case.concerned()
+    finding = next(
+        f
+        for f, place in zip(findings, places, strict=True)
+        if place[:2] == (case.kind, case.line())
+    )
     assert finding.kernel == case.name
     for name, expected in (
         ("address_space", case.space),
@@ -49,6 +64,12 @@ def test_found_at_its_line(case: Faulty) -> None:
             assert getattr(finding, name) == expected
     assert finding.thread is not None
     assert f"[{case.kind}]" in finding.message
+
+
+@pytest.mark.parametrize("order", ["ascending", "random"])
+@pytest.mark.parametrize("case", kernels("correct"), ids=lambda case: case.name)
+def test_nothing_is_found_in_a_correct_kernel(case: Faulty, order: str) -> None:
+    assert run(case, checks="full", order=order, timeout=20) == []
 
 
 @pytest.mark.parametrize("case", [c for c in FAULTS if c.fast], ids=lambda case: case.name)

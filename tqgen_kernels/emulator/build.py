@@ -10,12 +10,14 @@ from tqgen_kernels.emulator.compiler import Compiler, compile_or_raise, machine_
 from tqgen_kernels.emulator.entry import entry_points
 from tqgen_kernels.emulator.faults import MetalCompileError
 from tqgen_kernels.emulator.gcc import gcc_flags
-from tqgen_kernels.emulator.instrument import check_shifts, check_variables
+from tqgen_kernels.emulator.inlining import hands_out_variables, made_inline
 from tqgen_kernels.emulator.messages import HEADER_LINES, LAUNCH_LINES
 from tqgen_kernels.emulator.prelude import headers, precompiled_prelude, prelude_digest
 from tqgen_kernels.emulator.ranks import REFUSAL, repaired
 from tqgen_kernels.emulator.rewrite import rewrite
+from tqgen_kernels.emulator.shifts import check_shifts
 from tqgen_kernels.emulator.signature import GeneratedKernel
+from tqgen_kernels.emulator.variables import check_variables
 
 _HERE = Path(__file__).parent
 
@@ -33,6 +35,7 @@ _CHECKED = [
     "-mllvm", "-tsan-instrument-func-entry-exit=0",
     "-mllvm", "-tsan-instrument-read-before-write=1",
 ]  # fmt: skip
+_KERNEL = "custom_kernel_"  # how the name of every kernel begins
 # What an error may be about -> how the text is compiled once more, since Metal is less strict:
 # references to `thread` memory may come out of functions, structs out of `constant` memory.
 _LAX = {
@@ -179,13 +182,25 @@ def _to_object(compiler: Compiler, name: str, source: Path, flags: list[str], ma
         ir = made.with_suffix(".ll")
         unoptimised = ["-Xclang", "-disable-llvm-passes", "-fno-discard-value-names"]
         compile_or_raise([*front, *unoptimised, "-S", "-emit-llvm", "-o", ir.name], name, folder)
-        ir.write_text(check_variables(check_shifts(ir.read_text())))
+        checked = check_shifts(ir.read_text())
+        if hands_out_variables(checked):
+            ir.write_text(made_inline(checked, _KERNEL))
+            inline = [*compiler.clang, *_back_end(flags, "-O0"), "-S", "-emit-llvm", "-x", "ir"]
+            compile_or_raise([*inline, ir.name, "-o", f"{ir.stem}.inline.ll"], name, folder)
+            checked = ir.with_name(f"{ir.stem}.inline.ll").read_text()
+        ir.write_text(check_variables(checked))
         back = [*compiler.clang, *_back_end(flags), "-x", "ir", ir.name, "-c", "-o", made.name]
         compile_or_raise(back, name, folder)
 
 
-def _back_end(flags: list[str]) -> list[str]:
-    """Of `flags` those that concern code generation: what follows `-x cl` is gone by then."""
+def _back_end(flags: list[str], optimisation: str = "") -> list[str]:
+    """Of `flags` those that concern code generation: what follows `-x cl` is gone by then.
+
+    With an `optimisation` of its own the text stays as it is but for that: no checks are added.
+    """
+    if optimisation:
+        chosen = [f for f in flags if f.startswith(("-fPIC", "-march", "-ffp"))]
+        return [*chosen, "-target", target(), optimisation, "-Wno-override-module"]
     kept = [f for f in flags if f.startswith(("-O", "-fPIC", "-march", "-fsanitize", "-ffp"))]
     options = [f for a, b in pairwise(flags) if a in ("-mllvm", "-target") for f in (a, b)]
     return [*kept, *options, "-Wno-override-module"]

@@ -13,7 +13,10 @@ from tqgen_kernels.emulator.rewrite import rewrite
 _HERE = Path(__file__).parent
 _MLX_UTILS = ("bf16", "complex", "defines", "logging", "utils")  # what MLX puts before a kernel
 
-_TRANSLATION = ("comparisons", "declarations", "instrument", "ranks", "rewrite", "tokens")
+_TRANSLATION = (
+    "comparisons", "declarations", "inlining", "pointers", "ranks", "rewrite", "shifts", "tokens",
+    "variables",
+)  # fmt: skip
 
 # OpenCL has no copy of a struct out of `constant` memory: such texts are compiled with the other.
 _PRELUDE = """#include "opencl/metal.h"

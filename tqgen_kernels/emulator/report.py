@@ -31,7 +31,7 @@ KINDS = (
     "wild-pointer",
     "crash",
 )
-SPACES = (None, "device", "threadgroup", "thread")
+SPACES = (None, "device", "threadgroup", "thread", "constant")
 _SLOTS = 64  # `max_slots` of runtime.h
 
 # `Detail` of runtime.h
@@ -100,7 +100,8 @@ def _finding(r: RawFinding, launched: Launched, variables: Sequence[str]) -> Fin
         address_space=space,
         buffer=buffer,
         index=r.index
-        if (space and not r.name) or kind in ("shift-out-of-range", "inactive-lane")
+        if (space and (not r.name or kind == "out-of-bounds"))
+        or kind in ("shift-out-of-range", "inactive-lane")
         else None,
         message=f"{place}: {severity}: {message} [{kind}]",
         soft=bool(r.soft),

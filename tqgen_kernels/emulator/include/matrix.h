@@ -44,7 +44,7 @@ template <typename T, int Columns = 8, int Rows = Columns> struct simdgroup_matr
   typedef T value_type;
   storage_type __two;
 
-  simdgroup_matrix() {}
+  simdgroup_matrix() = default;
   // A scalar fills the diagonal.
   explicit simdgroup_matrix(T x) {
     uint i = __tq::row_of(__tq::lane()), j = __tq::column_of(__tq::lane());

@@ -66,7 +66,7 @@ enum Detail {
   threads_ended = 64,   // barrier: some threads had already returned
   other_barrier = 128,  // barrier: some threads wait at another
 };
-enum Space { no_space = 0, device_space = 1, threadgroup_space = 2, thread_space = 3 };
+enum Space { no_space = 0, device_space = 1, threadgroup_space = 2, thread_space = 3, constant_space = 4 };
 
 struct Finding {
   uint32_t kind, detail, soft, space;
@@ -130,6 +130,7 @@ void shadow_simd_step(uint32_t simd);
 void shadow_simd_barrier(uint32_t simd, uint32_t flags);
 void shadow_end_launch();
 void shadow_settle();
+extern uint32_t last_atomic_line;
 extern bool need_finer_cells;  // an access was smaller than a cell: launch again
 
 // ---- execution ----------------------------------------------------------------------------------

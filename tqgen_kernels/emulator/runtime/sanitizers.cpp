@@ -73,6 +73,18 @@ EXPORT void tq_uninitialised_variable(const char* name) {
     f->name = name;
   }
 }
+// `what`: 1 for constant memory, 2 for a write.
+EXPORT void tq_beyond_variable(int64_t at, int64_t bytes, int64_t element, uint32_t what,
+                               const char* name) {
+  if (Finding* f = report(out_of_bounds, CALL, 0, what)) {
+    f->space = what & 1 ? constant_space : thread_space;
+    f->detail = what & 2 ? is_write : none;
+    f->name = name;
+    f->index = at >= 0 ? at / element : -((-at + element - 1) / element);
+    f->extent = (uint64_t)(bytes / element);
+  }
+  stop_launch();
+}
 // g++ checks shifts itself.
 EXPORT void __ubsan_handle_shift_out_of_bounds(Overflow* data, uint64_t, uint64_t amount) {
   if (Finding* f = at(shift_out_of_range, data->at, CALL)) {

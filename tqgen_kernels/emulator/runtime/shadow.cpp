@@ -10,6 +10,7 @@
 #include "runtime.h"
 
 uint64_t last_access_pc;
+uint32_t last_atomic_line;
 bool need_finer_cells;
 
 namespace {
@@ -230,6 +231,7 @@ uint32_t never_written(uint32_t slot, uint64_t* first) {
 
 void shadow_begin_launch() {
   need_finer_cells = false;
+  last_atomic_line = 0;
   if (time_now > 0xC0000000u) forget_everything();
   forgotten = false;
   launch_start = ++time_now;
@@ -319,6 +321,7 @@ EXPORT void tq_fence(unsigned flags) {
 
 EXPORT void tq_atomic_access(const void* p, unsigned bytes, unsigned writes, unsigned line) {
   // 0: load, 1: read-modify-write, 2: store
+  last_atomic_line = line;
   access<true>((uint64_t)p, bytes, writes != 2, writes != 0, (uint64_t)__builtin_return_address(0), line);
 }
 

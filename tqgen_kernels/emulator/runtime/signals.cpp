@@ -100,7 +100,8 @@ void on_deadline(int, siginfo_t*, void* context) {
   deadline = 0;
   uint64_t pc, sp;
   registers(context, &pc, &sp);
-  report(hang, kernel_pc(pc, sp, true), 0, 0);
+  // Inside an atomic operation the address has no line of its own.
+  if (Finding* f = report(hang, kernel_pc(pc, sp, true), 0, 0)) f->line = last_atomic_line;
   stop_launch();
 }
 

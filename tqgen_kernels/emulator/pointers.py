@@ -1,0 +1,137 @@
+"""Follows pointers into a thread's variables through unoptimised LLVM text."""
+
+import re
+from dataclasses import dataclass, field
+
+VALUE = r'%(?:"[^"]*"|[-\w.$]+)'
+_POINTER = rf"(?:{VALUE}|@(?:\"[^\"]*\"|[-\w.$]+))"
+DEFINE = re.compile(r"^define .* !dbg !\d+ \{$")
+ALLOCA = re.compile(rf"^  (?P<name>{VALUE}) = alloca (?P<type>.*?), align (?P<align>\d+)")
+GEP = re.compile(
+    rf"^  (?P<name>{VALUE}) = getelementptr (?:inbounds |nuw |nusw )*(?P<rest>.*?ptr "
+    rf"(?P<base>{_POINTER}), .*?)(?:, !dbg.*)?$"
+)
+LOAD = re.compile(
+    rf"^  (?P<name>{VALUE}) = load (?P<type>.+?), ptr (?P<from>{_POINTER}), align \d+"
+)
+STORE = re.compile(
+    rf"^  store (?P<type><[^>]*>|\S+) (?P<value>.*), ptr (?P<to>{_POINTER}), align \d+"
+)
+MEMORY = re.compile(
+    r"^  call void @llvm\.(?P<what>memcpy|memmove|memset)\S*\(ptr (?:[a-z_]+(?: \d+)? )*"
+    rf"(?P<to>{_POINTER}), (?P<from>[^,]*), (?P<size>i64 [^,]+), i1"
+)
+NAMES = re.compile(VALUE)
+_BITS = {"float": 32, "double": 64, "half": 16, "bfloat": 16, "ptr": 64}
+_HARMLESS = ("@llvm.lifetime", "@llvm.dbg", "#dbg", "!nosanitize", " icmp ")
+
+
+@dataclass(slots=True)
+class Function:
+    """What is known of the pointers of one function."""
+
+    types: dict[str, str] = field(default_factory=dict)  # variable -> its type
+    filled: set[str] = field(default_factory=set)  # variables without initialiser
+    slots: dict[str, str | None] = field(default_factory=dict)  # pointer variable -> into what
+    into: dict[str, str] = field(default_factory=dict)  # pointer -> variable it points into
+    lost: set[str] = field(default_factory=set)  # variables that are out of sight
+    copies: dict[str, str] = field(default_factory=dict)  # what a variable was copied to -> it
+
+
+def analysed(body: list[str], tables: dict[str, str]) -> Function:
+    f = Function()
+    for line in body:
+        if match := ALLOCA.match(line):
+            f.types[match["name"]] = match["type"]
+            if match["type"] == "ptr":
+                f.slots[match["name"]] = ""
+    while True:
+        f.into = {name: name for name in (*f.types, *tables)}
+        before = dict(f.slots)
+        for line in body:
+            _follow(f, line)
+        f.lost = set()
+        for line in body:
+            _lose(f, line)
+        _copy(f, body)
+        for slot in f.lost & f.slots.keys():  # others may write to it
+            f.slots[slot] = None
+        if f.slots == before:
+            return f
+
+
+def _follow(f: Function, line: str) -> None:
+    if match := GEP.match(line):
+        if match["base"] in f.into:
+            f.into[match["name"]] = f.into[match["base"]]
+            if f.into[match["base"]] in f.slots:  # a pointer that is taken apart
+                f.slots[f.into[match["base"]]] = None
+    elif match := LOAD.match(line):
+        into = f.slots.get(match["from"])
+        if match["type"] == "ptr" and into:
+            f.into[match["name"]] = into
+        elif match["from"] in f.slots and match["type"] != "ptr":
+            f.slots[match["from"]] = None
+    elif match := STORE.match(line):
+        if match["to"] not in f.slots:
+            return
+        if "!annotation" in line:
+            return
+        into = f.into.get(match["value"]) if match["type"] == "ptr" else None
+        known = f.slots[match["to"]]
+        f.slots[match["to"]] = into if known in ("", into) else None
+
+
+def _copy(f: Function, body: list[str]) -> None:
+    """Structures are copied to where arguments are passed, or to another variable."""
+    for line in body:
+        if (match := MEMORY.match(line)) and "!annotation" not in line:
+            to, source = (f.into.get(p) for p in (match["to"], match["from"].split()[-1]))
+            if match["what"] != "memset" and source in f.filled and to and to not in f.filled:
+                f.filled.add(to)
+                f.copies[to] = f.copies.get(source, source)
+
+
+def _lose(f: Function, line: str) -> None:
+    """Uses of a pointer that this does not follow."""
+    if any(word in line for word in _HARMLESS) or ALLOCA.match(line):
+        return
+    free: set[str] = set()
+    if match := GEP.match(line):
+        free = {match["base"]}
+        index = match["rest"].split(f"ptr {match['base']}", 1)[1]
+        free -= set(NAMES.findall(index))
+    elif match := LOAD.match(line):
+        free = {match["from"]}
+        if twin_type(match["type"]) is None:
+            free = set()
+    elif match := STORE.match(line):
+        root = f.into.get(match["to"])
+        if "!annotation" in line and root:
+            f.filled.add(root)
+        value = match["value"]
+        if twin_type(match["type"]) is not None:
+            free = {match["to"]}
+        if match["type"] == "ptr" and f.slots.get(match["to"]) and value != match["to"]:
+            free.add(value)
+        elif value in f.into:
+            free.discard(value)
+    elif match := MEMORY.match(line):
+        source = match["from"].split()[-1]
+        free = {match["to"], source}
+        if "!annotation" in line and (root := f.into.get(match["to"])):
+            f.filled.add(root)
+    for name in {*NAMES.findall(line), *re.findall(r"@[\w.$]+", line)} - free:
+        root = f.into.get(name)
+        if root is not None and not line.startswith(f"  {name} = "):
+            f.lost.add(root)
+
+
+def twin_type(kind: str) -> str | None:
+    """The integers that say which bits of a value of type `kind` were written."""
+    if match := re.fullmatch(r"<(\d+) x (\w+)>", kind):
+        element = twin_type(match[2])
+        return f"<{match[1]} x {element}>" if element else None
+    if kind in _BITS:
+        return f"i{_BITS[kind]}"
+    return kind if re.fullmatch(r"i(8|16|32|64)", kind) else None

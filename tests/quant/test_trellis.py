@@ -101,6 +101,21 @@ def test_coefficients_are_the_best_for_the_chosen_windows(bits: int) -> None:
     assert before < after * 1.01
 
 
+def test_a_words_steps_are_taken_by_masked_shifts_of_both_of_its_halves() -> None:
+    """What a kernel would do: 8 codes of 2 bits in each half of a word, two streams of a vector."""
+    codes = np.random.default_rng(1).integers(0, 4, 64).astype(np.uint8)
+    low, high = codes[0::8], codes[1::8]
+    word = sum((int(low[i]) + (int(high[i]) << 16)) << (2 * i) for i in range(8))
+    hashed = np.argsort(np.argsort(values(2)))[windows(codes, 2)]  # values rise with the bits
+    for i in range(8):
+        turn, place = i // 3 * 6, i % 3 * 2  # a turned half serves the fields at 0, 2 and 4
+        kept = (0xFFFF >> turn) * 0x10001
+        x = (word >> turn) & kept | (word << (16 - turn)) & (~kept & 0xFFFFFFFF)
+        for shift, mask in trellis_of(2).steps:
+            x ^= (x << shift) & ((mask << place) * 0x10001)
+        assert [(x >> place) & 63, (x >> (16 + place)) & 63] == hashed[8 * i : 8 * i + 2].tolist()
+
+
 @pytest.mark.parametrize("bits", BITS)
 def test_zero_and_constant_vectors_have_codes(bits: int) -> None:
     for y in (np.zeros(64), np.ones(64), -np.ones(64)):

@@ -193,7 +193,7 @@ def _attend_plan(
     batch, heads, q_len, key_dim = q_shape
     _, kv_heads, window_tokens, value_dim = window
     gqa = heads // kv_heads
-    if gqa > MAX_GQA or (storage == "fragment" and any(row.unseen % TILE for row in rows)):
+    if gqa > MAX_GQA:
         return None
     tiles = max(row.live_tiles for row in rows)
     sizes = {

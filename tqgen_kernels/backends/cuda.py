@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,7 @@ _HEADERS = (
 )
 # What a text has to name to need a header; the others are always needed.
 _ONLY_FOR = {"atomics": "atomic", "matrix": "simdgroup_matrix", "fragments": "FRAGMENT_"}
+_RESIDENT = re.compile(r"#define RESIDENT_THREADGROUPS (\d+)")
 _MAX_BLOCKS = (2**31 - 1, 65535, 65535)  # CUDA's limits of a grid's x, y, z
 Dims = tuple[int, int, int]
 
@@ -55,7 +57,11 @@ def cuda_text(variant: Variant, threadgroup: Dims) -> CudaText:
     """The variant for one threadgroup size, which bounds its registers and folds its indices."""
     threads = threadgroup[0] * threadgroup[1] * threadgroup[2]
     ours = _metal_on_cuda(variant.header + variant.source)
-    header = f"#define THREADS_OF_A_THREADGROUP {threads}\n{ours}\n{variant.header}"
+    resident = _RESIDENT.search(variant.header)
+    header = (
+        f"#define THREADS_OF_A_THREADGROUP {threads}\n"
+        f"#define THREADGROUPS_AT_ONCE {resident[1] if resident else 1}\n{ours}\n{variant.header}"
+    )
     source = _attributes(variant.source, threadgroup) + variant.source
     digest = hashlib.sha256((header + "\0" + source).encode()).hexdigest()
     return CudaText(f"tqgen_{family_of(variant.problem)}_{digest[:16]}", header, source)

@@ -49,12 +49,17 @@ def layouts(p: AttendProblem) -> tuple[str, str]:
 
 def splits_for(problem: AttendProblem, config: Config, pairs: int, tiles: int) -> tuple[int, int]:
     """(splits, tiles of a split) for `pairs` = batch * kv_heads, where the longest row has `tiles`;
-    no split of that row is empty."""
+    no split of that row is empty.
+
+    The exact window is one more threadgroup. A split's tiles are a multiple of its SIMD groups, so
+    that none of these waits for another.
+    """
     if tiles == 0:
         return 0, 0
-    most = min(MAX_SPLITS, ceil(tiles / int(config["simdgroups"])))
-    wanted = int(config["groups"]) // (pairs * scoring.passes(problem, config))
-    each = ceil(tiles / max(1, min(most, wanted)))
+    simdgroups = int(config["simdgroups"])
+    wanted = int(config["groups"]) // (pairs * scoring.passes(problem, config)) - 1
+    each = ceil(tiles / max(1, min(MAX_SPLITS, wanted)))
+    each = ceil(each / simdgroups) * simdgroups
     return ceil(tiles / each), each
 
 
@@ -134,7 +139,7 @@ def _example_rows(p: AttendProblem, tiles: int, exact: int, ragged: bool) -> lis
     every second one lacks tokens at its start, and the last one of three has no tile."""
     if not ragged:
         return [Row(tiles, exact)] * p.batch
-    unseen = (0, 37, 5) if p.storage == "tiles" else (0, TILE, 0)
+    unseen = (0, 37, 5)
     rows = []
     for i in range(p.batch):
         left = tiles * (p.batch - i) // p.batch if i < 2 else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,10 @@ from tqgen_kernels.codegen.family import (
     Arrays,
     Example,
     Family,
-    Restriction,
     Tunable,
     Verification,
 )
 from tqgen_kernels.codegen.problem import CombineProblem
-from tqgen_kernels.codegen.space import MAX_THREADS
 from tqgen_kernels.codegen.variant import Config, Launch, Shape
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.rotation import signs, unrotate
@@ -34,7 +31,7 @@ def _context(p: CombineProblem, config: Config) -> dict[str, Any]:
     return {
         "value_dim": p.value_dim,
         "scalar": vectors.SCALARS[p.dtype],
-        "max_splits": MAX_SPLITS,
+        "held": max(2, min(8, 256 // p.value_dim * 4)),  # in registers
         "m": m,
         "power": power,
         "hadamard_columns": vectors.hadamard_rows(p.value_dim, transposed=True),
@@ -47,16 +44,15 @@ def _launch(
     rows, _, dim = shapes["partials"]
     parts = int(config["parts"])
     return Launch(
-        grid=(dim, parts * rows, 1),
-        threadgroup=(dim, parts, 1),
+        grid=(32, parts * rows, 1),
+        threadgroup=(32, parts, 1),
         output_shapes=((rows, dim),),
         output_dtypes=(p.dtype,),
     )
 
 
 def _threadgroup_memory(p: CombineProblem, config: Config) -> int:
-    threads = p.value_dim * int(config["parts"])
-    return 4 * (threads + MAX_SPLITS + 1 + 2 * ceil(threads / 32))
+    return 4 * p.value_dim * int(config["parts"])
 
 
 def _example(
@@ -103,15 +99,10 @@ COMBINE = Family(
     inputs=("partials", "statistics", "signs", "params"),
     outputs=("out",),
     tunables=lambda p: (
-        Tunable("parts", (4, 2, 1, 8), "parts of the splits that are added up side by side"),
+        Tunable("parts", (8, 4, 16, 2), "parts of the splits that are added up side by side"),
     ),
-    restrictions=(
-        Restriction(
-            f"value_dim x parts is more than {MAX_THREADS} threads",
-            lambda p, c: p.value_dim * int(c["parts"]) <= MAX_THREADS,
-        ),
-    ),
-    default=lambda p: Config.of(parts=4 if p.value_dim <= 256 else 2 if p.value_dim <= 512 else 1),
+    restrictions=(),
+    default=lambda p: Config.of(parts=8),
     context=_context,
     launch=_launch,
     threadgroup_memory=_threadgroup_memory,

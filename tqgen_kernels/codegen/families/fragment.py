@@ -11,6 +11,7 @@ from tqgen_kernels.codegen.families import scoring, vectors
 from tqgen_kernels.codegen.family import Restriction, Tunable, Verification
 from tqgen_kernels.codegen.half_polynomial import half_polynomial
 from tqgen_kernels.codegen.problem import AttendProblem
+from tqgen_kernels.codegen.space import MAX_THREADGROUP_MEMORY
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.quant.hadamard import factor
 
@@ -22,12 +23,18 @@ _SIMDGROUPS = Tunable("simdgroups", (4, 8, 2), "SIMD groups of a threadgroup")
 _IN_FLIGHT = Tunable(
     "in_flight", (2, 1), "tiles whose key words are in registers: 2 loads the next one's early"
 )
+_RESIDENT = Tunable(
+    "resident",
+    (0, 16),
+    "SIMD groups that the registers of a core should do for; 0: as the compiler likes. Only CUDA's "
+    "compiler takes it",
+)
 _GROUPS = Tunable(
     "groups",
-    (256, 384, 512, 128, 1024, 2048),
+    (384, 512, 256, 128, 768, 1024),
     "threadgroups aimed at by splitting the tokens; not in the text",
 )
-TUNABLES = (_LAYOUT, _ROWS, _SIMDGROUPS, _IN_FLIGHT, _GROUPS)
+TUNABLES = (_LAYOUT, _ROWS, _SIMDGROUPS, _IN_FLIGHT, _RESIDENT, _GROUPS)
 
 RESTRICTIONS = (
     Restriction(
@@ -67,12 +74,27 @@ def context(p: AttendProblem, config: Config) -> dict[str, Any]:
         "gqa": p.gqa,
         "head_rows": p.gqa * p.q_len,
         "passes": scoring.passes(p, config),
+        "regions": regions(p, config),
+        "scalar": vectors.SCALARS[p.dtype],
     }
 
 
+def regions(p: AttendProblem, config: Config) -> int:
+    """Copies of the accumulator in threadgroup memory: one a SIMD group where 32 KiB allow."""
+    count = int(config["simdgroups"])
+    while count > 1 and _memory(p, config, count) > MAX_THREADGROUP_MEMORY:
+        count //= 2
+    return count
+
+
 def threadgroup_memory(p: AttendProblem, config: Config) -> int:
+    return _memory(p, config, regions(p, config))
+
+
+def _memory(p: AttendProblem, config: Config, regions: int) -> int:
     rows, simdgroups = int(config["rows"]), int(config["simdgroups"])
-    return 4 * (rows * (max(p.key_dim, p.value_dim) + 1) + 2 * simdgroups * rows)
+    staged = max(rows * p.key_dim, regions * rows * (p.value_dim + 4))
+    return 4 * (staged + rows + 2 * simdgroups * rows)
 
 
 def verification(actual: Float64, expected: Float64) -> Verification:
@@ -85,4 +107,4 @@ def verification(actual: Float64, expected: Float64) -> Verification:
 
 
 def default(p: AttendProblem) -> Config:
-    return Config.of(layout="fragment", rows=8, simdgroups=4, in_flight=2, groups=256)
+    return Config.of(layout="fragment", rows=8, simdgroups=4, in_flight=2, resident=0, groups=384)

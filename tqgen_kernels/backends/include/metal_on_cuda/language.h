@@ -1,5 +1,6 @@
 // Metal's keywords and scalar types as CUDA: read after every CUDA header, before the Metal text.
-// A number THREADS_OF_A_THREADGROUP is defined above: the backend compiles once a threadgroup size.
+// Two numbers are defined above: THREADS_OF_A_THREADGROUP, as the backend compiles once a threadgroup
+// size, and THREADGROUPS_AT_ONCE, as the text asks for, or 1.
 
 typedef unsigned char uchar;
 typedef unsigned short ushort;
@@ -14,10 +15,10 @@ typedef unsigned long ulong;
 #define NAN __int_as_float(0x7fc00000)
 #endif
 
-// At most as many registers as this threadgroup can have. The 1 matters: with the number of threads
+// At most as many registers as so many threadgroups can have. It matters: with the number of threads
 // alone the compiler aims at full occupancy, and spills kernels with long unrolled bodies.
 #undef __global__
-#define __global__ __attribute__((global)) __launch_bounds__(THREADS_OF_A_THREADGROUP, 1)
+#define __global__ __attribute__((global)) __launch_bounds__(THREADS_OF_A_THREADGROUP, THREADGROUPS_AT_ONCE)
 
 #define inline __device__ __forceinline__
 

@@ -1,31 +1,33 @@
-// attend:key_dim=64,value_dim=64,key_bits=3,value_bits=3,gqa=8,q_len=1,dtype=float16,codebook=cubic,storage=fragment,kv_heads=8,batch=1,context=4096
-// layout=fragment rows=8 simdgroups=4 in_flight=2 groups=256
+// attend:key_dim=256,value_dim=256,key_bits=3,value_bits=3,gqa=4,q_len=1,dtype=float16,codebook=cubic,storage=fragment,kv_heads=8,batch=1,context=4096
+// layout=fragment rows=8 simdgroups=4 in_flight=2 resident=0 groups=384
 // Written by `tqgen emit` from templates/; edits here are lost.
 
-constexpr constant int KEY_DIM = 64;
+constexpr constant int KEY_DIM = 256;
 constexpr constant int KEY_BITS = 3;
-constexpr constant int KEY_TILE_WORDS = 192;
-constexpr constant int KEY_UNITS = 2;  // of 32 coordinates
-constexpr constant int KEY_PER_LANE = 2;
-constexpr constant int VALUE_DIM = 64;
+constexpr constant int KEY_TILE_WORDS = 768;
+constexpr constant int KEY_UNITS = 8;  // of 32 coordinates
+constexpr constant int KEY_PER_LANE = 8;
+constexpr constant int VALUE_DIM = 256;
 constexpr constant int VALUE_BITS = 3;
-constexpr constant int VALUE_TILE_WORDS = 192;
-constexpr constant int VALUE_UNITS = 2;
-constexpr constant int PER_LANE = 2;  // coordinates of a value
+constexpr constant int VALUE_TILE_WORDS = 768;
+constexpr constant int VALUE_UNITS = 8;
+constexpr constant int PER_LANE = 8;  // coordinates of a value
 constexpr constant int M = 1;
-constexpr constant int POWER = 64;
+constexpr constant int POWER = 256;
 constexpr constant int Q_LEN = 1;
-constexpr constant int GQA = 8;  // query heads that share a kv head
-constexpr constant int HEAD_ROWS = 8;  // query rows that share a kv head: gqa * q_len
+constexpr constant int GQA = 4;  // query heads that share a kv head
+constexpr constant int HEAD_ROWS = 4;  // query rows that share a kv head: gqa * q_len
 constexpr constant int ROWS = 8;  // of them, handled in one pass
 constexpr constant int STRIPS = 1;  // of 8 rows: columns of the matrix unit
 constexpr constant int PASSES = 1;
 constexpr constant int SIMDGROUPS = 4;
-constexpr constant int STAGED = 64;  // floats of a row in threadgroup memory
+constexpr constant int REGIONS = 2;  // of threadgroup memory in which SIMD groups are added up
+constexpr constant int MERGED_ROW = 260;  // floats; 4 keep the lanes of a store in different banks
+constexpr constant int STAGED = 4160;  // floats
 
 // What the decoded pairs have to be multiplied by: in float32, where it costs nothing.
-constexpr constant float KEY_STEP = 0.6896849f;
-constexpr constant float VALUE_STEP = 0.6896849f;
+constexpr constant float KEY_STEP = 0.72678745f;
+constexpr constant float VALUE_STEP = 0.72678745f;
 // How far, in log2 units, scores may exceed the maximum before all weights are made anew.
 constexpr constant float SLACK = 8.0f;
 
@@ -198,14 +200,14 @@ inline half2 fragment_level(Words unit, int pair) {
 template <typename Words>
 inline half2 key_pair(Words unit, int pair) {
   const half2 y = fragment_level<KEY_BITS>(unit, pair);
-  return y * fma(y, y, as_type<half2>(0x41744174u));
+  return y * fma(y, y, as_type<half2>(0x41304130u));
 }
 
 // Both centroids of a pair, over VALUE_STEP.
 template <typename Words>
 inline half2 value_pair(Words unit, int pair) {
   const half2 y = fragment_level<VALUE_BITS>(unit, pair);
-  return y * fma(y, y, as_type<half2>(0x41744174u));
+  return y * fma(y, y, as_type<half2>(0x41304130u));
 }
 
 // UNITS * BITS words of a lane, a word every 32.
@@ -264,7 +266,147 @@ inline void add_values(Sums sums, Words words, Weights weights) {
     }
   }
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa8_q1_f16_cubic_fragment_rows8_sg4_fl2_4f8a90c0bb_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+
+// Coordinate i of row r, over all regions.
+template <typename Merged>
+inline float merged_row(Merged merged, int r, int i) {
+  float sum = merged[r * MERGED_ROW + i];
+#pragma unroll
+  for (int region = 1; region < REGIONS; ++region) {
+    sum += merged[(region * ROWS + r) * MERGED_ROW + i];
+  }
+  return sum;
+}
+
+// What a lane knows of its query rows: two in each strip.
+struct Softmax {
+  float2 largest[STRIPS];  // score so far, over all lanes, less at most SLACK
+  float2 total[STRIPS];    // of the weights of this lane's tokens
+  float unit;              // the largest value scale so far: halves hold the weights over it
+  float inverse;
+};
+
+// Online softmax: scores (GROUPS x 8 tokens x 8 rows, log2 units) to weights times value scales.
+// The maximum moves, and all outputs with it, only where a score exceeds it by more than SLACK;
+// likewise the unit of the values.
+template <int GROUPS, typename Scores, typename Scales, typename Output, typename Weights>
+inline void weigh(
+    thread Softmax& softmax, Scores score, Scales value_scale, Output output, Weights weight) {
+  float widest = value_scale[0];
+#pragma unroll
+  for (int group = 1; group < GROUPS; ++group) {
+    widest = max(widest, value_scale[group]);
+  }
+  bool exceeds = widest > softmax.unit;
+  float2 most[STRIPS];
+#pragma unroll
+  for (int strip = 0; strip < STRIPS; ++strip) {
+    most[strip] = score[strip];
+#pragma unroll
+    for (int group = 1; group < GROUPS; ++group) {
+      most[strip] = max(most[strip], score[group * STRIPS + strip]);
+    }
+    exceeds = exceeds || most[strip][0] > softmax.largest[strip][0] + SLACK;
+    exceeds = exceeds || most[strip][1] > softmax.largest[strip][1] + SLACK;
+  }
+  if (simd_any(exceeds)) {
+    for (int i = 0; i < 3; ++i) {
+      widest = max(widest, simd_shuffle_xor(widest, ushort(FRAGMENT_STEP(i))));
+    }
+    const float before = softmax.unit;
+    softmax.unit = max(widest, before);
+    softmax.inverse = softmax.unit > 0.0f ? 1.0f / softmax.unit : 0.0f;
+#pragma unroll
+    for (int strip = 0; strip < STRIPS; ++strip) {
+      for (int i = 0; i < 3; ++i) {
+        most[strip] = max(most[strip], simd_shuffle_xor(most[strip], ushort(FRAGMENT_STEP(i))));
+      }
+      const float2 largest = softmax.largest[strip];
+      const float2 now = max(largest, most[strip]);
+      // No token yet, or none but NaN: nothing to shrink.
+      const float2 shrink = float2(
+          largest[0] == now[0] ? 1.0f : exp2(largest[0] - now[0]),
+          largest[1] == now[1] ? 1.0f : exp2(largest[1] - now[1]));
+      softmax.largest[strip] = now;
+      softmax.total[strip] *= shrink;
+      const float2 both = shrink * (before * softmax.inverse);
+#pragma unroll
+      for (int block = 0; block < VALUE_UNITS * 4; ++block) {
+        output[block * STRIPS + strip] *= both;
+      }
+    }
+  }
+#pragma unroll
+  for (int strip = 0; strip < STRIPS; ++strip) {
+    // A row that has seen no token yet has no maximum.
+    const float2 base = float2(
+        softmax.largest[strip][0] == -INFINITY ? 0.0f : softmax.largest[strip][0],
+        softmax.largest[strip][1] == -INFINITY ? 0.0f : softmax.largest[strip][1]);
+#pragma unroll
+    for (int group = 0; group < GROUPS; ++group) {
+      const int i = group * STRIPS + strip;
+      const float factor = value_scale[group] * softmax.inverse;
+      const float2 x = score[i] - base;
+      const float2 p = float2(fast::exp2(x[0]), fast::exp2(x[1]));
+      softmax.total[strip] += p;
+      weight[i] = right_operand(half2(half(p[0] * factor), half(p[1] * factor)));
+    }
+  }
+}
+
+// The coordinate of row `row` of fragment `block`: of the queries, and of the output.
+#define EXACT_KEY_COORDINATE(block, row) \
+  ((block) / 4 * 32 + (row) / 2 * 8 + (block) % 4 * 2 + (row) % 2)
+#define EXACT_VALUE_COORDINATE(block, row) ((row) * (VALUE_UNITS * 4) + (block))
+
+// The keys of 16 tokens, [8 coordinates][8 tokens], after the last token the last once more.
+// Returns what they are over.
+template <typename Out, typename Rows>
+inline float load_exact_keys(Out out, Rows rows, int first, int exact, uint lane) {
+  half4 x[KEY_UNITS * 4];  // [unit][half of 8 neighbours][group of 8 tokens]
+#pragma unroll
+  for (int group = 0; group < 2; ++group) {
+    const int token = min(first + group * 8 + int(FRAGMENT_ROW(lane)), exact - 1);
+    const auto from = (const device half4*)(rows + token * KEY_DIM);
+#pragma unroll
+    for (int i = 0; i < KEY_UNITS * 2; ++i) {
+      x[i * 2 + group] = from[i / 2 * 8 + FRAGMENT_PAIR(lane) * 2 + i % 2];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < KEY_UNITS * 4; ++i) {
+    const int block = i / 2 * 2;
+    out[block * 2 + i % 2] = half2(half(x[i][0]), half(x[i][1]));
+    out[block * 2 + 2 + i % 2] = half2(half(x[i][2]), half(x[i][3]));
+  }
+  return 1.0f;
+}
+
+// The values of 16 tokens, [8 coordinates][8 tokens], likewise.
+template <typename Out, typename Rows>
+inline float load_exact_values(Out out, Rows rows, int first, int exact, uint lane) {
+  half4 x[VALUE_UNITS * 4];  // [4 neighbours][token of a lane's four]
+#pragma unroll
+  for (int t = 0; t < 4; ++t) {
+    const int token = first + t / 2 * 8 + int(FRAGMENT_PAIR(lane)) * 2 + t % 2;
+    const auto from = (const device half4*)(rows + min(token, exact - 1) * VALUE_DIM);
+#pragma unroll
+    for (int i = 0; i < VALUE_UNITS; ++i) {
+      x[i * 4 + t] = from[FRAGMENT_ROW(lane) * VALUE_UNITS + i];
+    }
+  }
+#pragma unroll
+  for (int block = 0; block < VALUE_UNITS * 4; ++block) {
+#pragma unroll
+    for (int group = 0; group < 2; ++group) {
+      const int i = block / 4 * 4 + group * 2;
+      const int j = block % 4;
+      out[block * 2 + group] = half2(half(x[i][j]), half(x[i + 1][j]));
+    }
+  }
+  return 1.0f;
+}
+[[kernel]] void custom_kernel_tqgen_attend_dk256_dv256_kb3_vb3_gqa4_q1_f16_cubic_fragment_rows8_sg4_fl2_resident0_3cc7700eef_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -287,15 +429,18 @@ inline void add_values(Sums sums, Words words, Weights weights) {
 // params: [1] tiles that a head has room for, [2] tiles of a split, [3] query heads, [4] tokens that
 //         the exact window has room for, [5] the softmax scale's bits, [6] splits; then, for each
 //         row of the batch, packed tokens that it does not see, tiles, exact tokens
-threadgroup float query[ROWS * STAGED];
+threadgroup float staged[STAGED];
 threadgroup float peaks[ROWS];
 threadgroup float maxima[SIMDGROUPS * ROWS];
 threadgroup float sums[SIMDGROUPS * ROWS];
+const auto query = staged + 0;
+const auto merged = staged + 0;  // the queries are in registers by then
 const uint lane = thread_index_in_simdgroup;
 const uint simdgroup = simdgroup_index_in_threadgroup;
 const uint splits = params[6];
 // The exact window goes first: at the end it would be waited for alone.
 const uint split = threadgroup_position_in_grid.y == 0 ? splits : threadgroup_position_in_grid.y - 1;
+const bool packed = split < splits;
 const uint head = threadgroup_position_in_grid.z / PASSES;
 const uint first_row = threadgroup_position_in_grid.z % PASSES * ROWS;
 const int rows = min(ROWS, HEAD_ROWS - int(first_row));
@@ -317,62 +462,65 @@ if (split < splits && start >= end) {
   }
   return;
 }
+const uint begin = start + simdgroup;
+const uint origin = head * params[1];
+// This lane's elements: one row of every fragment, two columns, and in memory always this slot.
+const uint row = FRAGMENT_ROW(lane);
+const uint pair = FRAGMENT_PAIR(lane);
+const uint slot = row * 4 + pair;
+uint key_stream[KEY_UNITS * KEY_BITS];
+// The first keys are on their way while the queries are made ready.
+if (packed && begin < end) {
+  load_words<KEY_UNITS * KEY_BITS>(key_stream, key_words + (origin + begin) * KEY_TILE_WORDS + slot);
+}
 const float log2_scale = as_type<float>(params[5]) * 1.44269504f;
 const auto source = queries + (head * HEAD_ROWS + first_row) * KEY_DIM;
-const auto merged = query + 0;  // the queries are in registers by then, or used up
-load_queries(query, source, signs, rows, log2_scale, split < splits, thread_index_in_threadgroup);
+load_queries(query, source, signs, rows, log2_scale, packed, thread_index_in_threadgroup);
 
-if (split < splits) {
-  // Largest magnitude of each rotated query: halves hold the query over it.
-  for (int r = simdgroup; r < ROWS; r += SIMDGROUPS) {
-    float peak = 0.0f;
-    for (int i = lane; i < KEY_DIM; i += 32) {
-      peak = max(peak, abs(query[r * KEY_DIM + i]));
-    }
-    peak = simd_max(peak);
-    if (lane == 0) {
-      peaks[r] = peak > 1e-37f ? peak : 1.0f;
-    }
+// Largest magnitude of each query: halves hold the query over it.
+for (int r = simdgroup; r < ROWS; r += SIMDGROUPS) {
+  float peak = 0.0f;
+  for (int i = lane; i < KEY_DIM; i += 32) {
+    peak = max(peak, abs(query[r * KEY_DIM + i]));
   }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
+  peak = simd_max(peak);
+  if (lane == 0) {
+    peaks[r] = peak > 1e-37f ? peak : 1.0f;
+  }
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
 
-  // This lane's elements: one row of every fragment, two columns, and in memory always this slot.
-  const uint row = FRAGMENT_ROW(lane);
-  const uint pair = FRAGMENT_PAIR(lane);
-  const uint slot = row * 4 + pair;
-  half2 rotated[KEY_UNITS * 4 * STRIPS];  // [8 coordinates][8 rows]
-  float2 peak[STRIPS];
-  float2 largest[STRIPS];
-  float2 total[STRIPS];  // of this lane's tokens
+half2 parts[KEY_UNITS * 4 * STRIPS];  // of the queries: [8 coordinates][8 rows]
+float2 peak[STRIPS];
+Softmax softmax;
+#pragma unroll
+for (int strip = 0; strip < STRIPS; ++strip) {
+  const uint column = strip * 8 + pair * 2;
+  peak[strip] = float2(peaks[column], peaks[column + 1]);
+  const float2 over = float2(1.0f / peak[strip][0], 1.0f / peak[strip][1]);
+  softmax.largest[strip] = float2(-INFINITY, -INFINITY);
+  softmax.total[strip] = float2(0.0f, 0.0f);
+#pragma unroll
+  for (int block = 0; block < KEY_UNITS * 4; ++block) {
+    // The coordinate that this lane's row of the block stands for.
+    const uint i = packed ? block * 8 + row : EXACT_KEY_COORDINATE(block, row);
+    const float low = query[column * KEY_DIM + i] * over[0];
+    const float high = query[column * KEY_DIM + KEY_DIM + i] * over[1];
+    parts[block * STRIPS + strip] = right_operand(half2(half(low), half(high)));
+  }
+}
+softmax.unit = 0.0f;
+softmax.inverse = 0.0f;
+float2 output[VALUE_UNITS * 4 * STRIPS];  // [8 coordinates][8 rows], over softmax.unit
+#pragma unroll
+for (int i = 0; i < VALUE_UNITS * 4 * STRIPS; ++i) {
+  output[i] = float2(0.0f, 0.0f);
+}
+
+if (packed) {
 #pragma unroll
   for (int strip = 0; strip < STRIPS; ++strip) {
-    const uint column = strip * 8 + pair * 2;
-    peak[strip] = float2(peaks[column], peaks[column + 1]);
-    const float2 over = float2(1.0f / peak[strip][0], 1.0f / peak[strip][1]);
-    largest[strip] = float2(-INFINITY, -INFINITY);
-    total[strip] = float2(0.0f, 0.0f);
-#pragma unroll
-    for (int block = 0; block < KEY_UNITS * 4; ++block) {
-      const uint at = column * KEY_DIM + block * 8 + row;
-      const float low = query[at] * over[0];
-      const float high = query[at + KEY_DIM] * over[1];
-      rotated[block * STRIPS + strip] = right_operand(half2(half(low), half(high)));
-    }
     peak[strip] *= KEY_STEP;
-  }
-  float2 output[VALUE_UNITS * 4 * STRIPS];  // [8 coordinates][8 rows], over `unit`
-#pragma unroll
-  for (int i = 0; i < VALUE_UNITS * 4 * STRIPS; ++i) {
-    output[i] = float2(0.0f, 0.0f);
-  }
-  float unit = 0.0f;  // the largest value scale so far: halves hold the weights over it
-  float inverse = 0.0f;
-
-  const uint begin = start + simdgroup;
-  const uint origin = head * params[1];
-  uint key_stream[KEY_UNITS * KEY_BITS];
-  if (begin < end) {
-    load_words<KEY_UNITS * KEY_BITS>(key_stream, key_words + (origin + begin) * KEY_TILE_WORDS + slot);
   }
   for (uint tile = begin; tile < end; tile += SIMDGROUPS) {
     const uint stored = origin + tile;
@@ -391,216 +539,116 @@ if (split < splits) {
     for (int i = 0; i < 4 * STRIPS; ++i) {
       score[i] = float2(0.0f, 0.0f);
     }
-    add_scores(score, key_stream, rotated);
+    add_scores(score, key_stream, parts);
     // The next tile's keys are on their way while this one's values are used.
     const uint next = origin + min(tile + SIMDGROUPS, end - 1);
     load_words<KEY_UNITS * KEY_BITS>(key_stream, key_words + next * KEY_TILE_WORDS + slot);
 
-    // Online softmax. The maximum moves, and all weights with it, only where a score exceeds it by
-    // more than SLACK; likewise the unit of the values.
-    float widest = max(max(value_scale[0], value_scale[1]), max(value_scale[2], value_scale[3]));
-    bool exceeds = widest > unit;
-    float2 most[STRIPS];
 #pragma unroll
-    for (int strip = 0; strip < STRIPS; ++strip) {
-      most[strip] = float2(-INFINITY, -INFINITY);
-#pragma unroll
-      for (int group = 0; group < 4; ++group) {
-        const int i = group * STRIPS + strip;
-        score[i] = score[i] * (peak[strip] * key_scale[group]);
-        most[strip] = max(most[strip], score[i]);
-      }
-      exceeds = exceeds || most[strip][0] > largest[strip][0] + SLACK;
-      exceeds = exceeds || most[strip][1] > largest[strip][1] + SLACK;
+    for (int i = 0; i < 4 * STRIPS; ++i) {
+      score[i] = score[i] * (peak[i % STRIPS] * key_scale[i / STRIPS]);
     }
-    if (simd_any(exceeds)) {
-      for (int i = 0; i < 3; ++i) {
-        widest = max(widest, simd_shuffle_xor(widest, ushort(FRAGMENT_STEP(i))));
-      }
-      const float before = unit;
-      unit = widest > unit ? widest : unit;
-      inverse = unit > 0.0f ? 1.0f / unit : 0.0f;
+    if (tile * 32 < unseen) {  // the first tile of a sliding window
 #pragma unroll
-      for (int strip = 0; strip < STRIPS; ++strip) {
-        for (int i = 0; i < 3; ++i) {
-          most[strip] = max(most[strip], simd_shuffle_xor(most[strip], ushort(FRAGMENT_STEP(i))));
-        }
-        const float2 now = max(largest[strip], most[strip]);
-        // No token yet, or none but NaN: nothing to shrink.
-        const float2 shrink = float2(
-            largest[strip][0] == now[0] ? 1.0f : exp2(largest[strip][0] - now[0]),
-            largest[strip][1] == now[1] ? 1.0f : exp2(largest[strip][1] - now[1]));
-        largest[strip] = now;
-        total[strip] *= shrink;
-        const float2 both = shrink * (before * inverse);
-#pragma unroll
-        for (int block = 0; block < VALUE_UNITS * 4; ++block) {
-          output[block * STRIPS + strip] *= both;
-        }
+      for (int i = 0; i < 4 * STRIPS; ++i) {
+        const bool seen = tile * 32 + i / STRIPS * 8 + row >= unseen;
+        score[i] = seen ? score[i] : float2(-INFINITY, -INFINITY);
       }
     }
     half2 weight[4 * STRIPS];
-#pragma unroll
-    for (int group = 0; group < 4; ++group) {
-      const float factor = value_scale[group] * inverse;
-#pragma unroll
-      for (int strip = 0; strip < STRIPS; ++strip) {
-        const int i = group * STRIPS + strip;
-        const float2 x = score[i] - largest[strip];
-        const float2 p = float2(fast::exp2(x[0]), fast::exp2(x[1]));
-        total[strip] += p;
-        weight[i] = right_operand(half2(half(p[0] * factor), half(p[1] * factor)));
-      }
-    }
+    weigh<4>(softmax, score, value_scale, output, weight);
     add_values(output, value_stream, weight);
   }
-
-  // Merge the SIMD groups, one after another, into one accumulator.
+} else {
+  const int exact = held[2];
+  const auto keys = exact_keys + head * params[4] * KEY_DIM;
+  const auto values = exact_values + head * params[4] * VALUE_DIM;
+  for (int token = simdgroup * 16; token < exact; token += SIMDGROUPS * 16) {
+    half2 key[KEY_UNITS * 8];
+    half2 value[VALUE_UNITS * 8];
+    const float key_scale = load_exact_keys(key, keys, token, exact, lane);
+    const float scale = load_exact_values(value, values, token, exact, lane);
+    float2 score[2 * STRIPS];  // [8 tokens][8 rows]
 #pragma unroll
-  for (int strip = 0; strip < STRIPS; ++strip) {
-    for (int i = 0; i < 3; ++i) {
-      total[strip] += simd_shuffle_xor(total[strip], ushort(FRAGMENT_STEP(i)));
+    for (int strip = 0; strip < STRIPS; ++strip) {
+      score[strip] = float2(0.0f, 0.0f);
+      score[STRIPS + strip] = float2(0.0f, 0.0f);
+#pragma unroll
+      for (int block = 0; block < KEY_UNITS * 4; block += 2) {
+        multiply_block(
+            score[strip], score[STRIPS + strip], key[block * 2], key[block * 2 + 2],
+            key[block * 2 + 1], key[block * 2 + 3], parts[block * STRIPS + strip],
+            parts[block * STRIPS + STRIPS + strip]);
+      }
+#pragma unroll
+      for (int group = 0; group < 2; ++group) {
+        const int i = group * STRIPS + strip;
+        const int at = token + group * 8 + int(row);
+        score[i] = score[i] * (peak[strip] * key_scale);
+        score[i] = at < exact ? score[i] : float2(-INFINITY, -INFINITY);
+      }
     }
-    if (row == 0) {
-      const uint at = simdgroup * ROWS + strip * 8 + pair * 2;
-      maxima[at] = largest[strip][0];
-      maxima[at + 1] = largest[strip][1];
-      sums[at] = total[strip][0];
-      sums[at + 1] = total[strip][1];
-    }
-  }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  for (uint turn = 0; turn < SIMDGROUPS; ++turn) {
-    if (turn == simdgroup) {
+    const float value_scale[2] = {scale, scale};
+    half2 weight[2 * STRIPS];
+    weigh<2>(softmax, score, value_scale, output, weight);
+#pragma unroll
+    for (int block = 0; block < VALUE_UNITS * 4; block += 2) {
 #pragma unroll
       for (int strip = 0; strip < STRIPS; ++strip) {
-#pragma unroll
-        for (int second = 0; second < 2; ++second) {
-          const uint r = strip * 8 + pair * 2 + second;
-          float most = maxima[r];
-          for (int g = 1; g < SIMDGROUPS; ++g) {
-            most = max(most, maxima[g * ROWS + r]);
-          }
-          const float mine = largest[strip][second];
-          const float shrink = mine == -INFINITY ? 0.0f : exp2(mine - most) * unit * VALUE_STEP;
-#pragma unroll
-          for (int block = 0; block < VALUE_UNITS * 4; ++block) {
-            const uint at = r * VALUE_DIM + block * 8 + row;
-            const float before = turn == 0 ? 0.0f : merged[at];
-            merged[at] = before + output[block * STRIPS + strip][second] * shrink;
-          }
-        }
-      }
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-  }
-} else {
-  float largest[ROWS];
-  float total[ROWS];  // this lane's share
-  float accumulator[ROWS][PER_LANE];
-  for (int r = 0; r < ROWS; ++r) {
-    largest[r] = -INFINITY;
-    total[r] = 0.0f;
-    for (int i = 0; i < PER_LANE; ++i) {
-      accumulator[r][i] = 0.0f;
-    }
-  }
-  // The exact window: a SIMD group takes four tokens at a time, so that their loads and sums overlap.
-  // The newest Q_LEN tokens are causal.
-  const int exact = split == splits ? held[2] : 0;
-  for (int token = simdgroup * 4; token < exact; token += SIMDGROUPS * 4) {
-    float key[4][KEY_PER_LANE];
-    float value[4][PER_LANE];
-  #pragma unroll
-    for (int t = 0; t < 4; ++t) {
-      const uint row = head * params[4] + min(token + t, exact - 1);
-  #pragma unroll
-      for (int i = 0; i < KEY_PER_LANE; ++i) {
-        const uint dim = i * 32 + lane;
-        key[t][i] = float(exact_keys[row * KEY_DIM + dim]);
-      }
-  #pragma unroll
-      for (int i = 0; i < PER_LANE; ++i) {
-        const uint dim = i * 32 + lane;
-        value[t][i] = float(exact_values[row * VALUE_DIM + dim]);
-      }
-    }
-  #pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
-      const int seen = exact;  // tokens
-      float s[4];
-  #pragma unroll
-      for (int t = 0; t < 4; ++t) {
-        s[t] = 0.0f;
-  #pragma unroll
-        for (int i = 0; i < KEY_PER_LANE; ++i) {
-          const uint dim = i * 32 + lane;
-          s[t] += query[r * KEY_DIM + dim] * key[t][i];
-        }
-      }
-  #pragma unroll
-      for (int t = 0; t < 4; ++t) {
-        s[t] = simd_sum(s[t]);
-        s[t] = token + t < seen ? s[t] : -INFINITY;
-      }
-      const float now = max(largest[r], max(max(s[0], s[1]), max(s[2], s[3])));
-      if (now == -INFINITY) {
-        continue;  // this query sees none of them
-      }
-      const float shrink = exp2(largest[r] - now);
-      float p[4];
-      float sum = 0.0f;
-  #pragma unroll
-      for (int t = 0; t < 4; ++t) {
-        p[t] = exp2(s[t] - now);
-        sum += p[t];
-      }
-      largest[r] = now;
-      total[r] = total[r] * shrink + (lane == 0 ? sum : 0.0f);
-  #pragma unroll
-      for (int i = 0; i < PER_LANE; ++i) {
-        accumulator[r][i] *= shrink;
-  #pragma unroll
-        for (int t = 0; t < 4; ++t) {
-          accumulator[r][i] += p[t] * value[t][i];
-        }
+        const int first = block * STRIPS + strip;
+        multiply_block(
+            output[first], output[first + STRIPS], value[block * 2], value[block * 2 + 1],
+            value[block * 2 + 2], value[block * 2 + 3], weight[strip], weight[STRIPS + strip]);
       }
     }
   }
+}
 
-  // Merge the SIMD groups, one after another, into one accumulator.
-  for (int r = 0; r < ROWS; ++r) {
-    const float sum = simd_sum(total[r]);
-    if (lane == 0) {
-      maxima[simdgroup * ROWS + r] = largest[r];
-      sums[simdgroup * ROWS + r] = sum;
-    }
+// Merge the SIMD groups: each into a region of its own where there are that many.
+#pragma unroll
+for (int strip = 0; strip < STRIPS; ++strip) {
+  for (int i = 0; i < 3; ++i) {
+    softmax.total[strip] += simd_shuffle_xor(softmax.total[strip], ushort(FRAGMENT_STEP(i)));
   }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  for (uint turn = 0; turn < SIMDGROUPS; ++turn) {
-    if (turn == simdgroup) {
-      for (int r = 0; r < ROWS; ++r) {
+  if (row == 0) {
+    const uint at = simdgroup * ROWS + strip * 8 + pair * 2;
+    maxima[at] = softmax.largest[strip][0];
+    maxima[at + 1] = softmax.largest[strip][1];
+    sums[at] = softmax.total[strip][0];
+    sums[at + 1] = softmax.total[strip][1];
+  }
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
+const float step = softmax.unit * (packed ? VALUE_STEP : 1.0f);
+for (uint turn = 0; turn < SIMDGROUPS; turn += REGIONS) {
+  if (simdgroup / REGIONS * REGIONS == turn) {
+    #pragma unroll
+    for (int strip = 0; strip < STRIPS; ++strip) {
+    #pragma unroll
+      for (int second = 0; second < 2; ++second) {
+        const uint r = strip * 8 + pair * 2 + second;
         float most = maxima[r];
         for (int g = 1; g < SIMDGROUPS; ++g) {
           most = max(most, maxima[g * ROWS + r]);
         }
-        const float shrink = largest[r] == -INFINITY ? 0.0f : exp2(largest[r] - most);
-        for (int i = 0; i < PER_LANE; ++i) {
-          const int dim = i * 32 + lane;
-          if (dim < VALUE_DIM) {
-            const float before = turn == 0 ? 0.0f : merged[r * VALUE_DIM + dim];
-            merged[r * VALUE_DIM + dim] = before + accumulator[r][i] * shrink;
-          }
+        const float mine = softmax.largest[strip][second];
+        const float shrink = mine == -INFINITY ? 0.0f : exp2(mine - most) * step;
+        const auto region = merged + (simdgroup % REGIONS * ROWS + r) * MERGED_ROW;
+    #pragma unroll
+        for (int block = 0; block < VALUE_UNITS * 4; ++block) {
+          const uint i = packed ? block * 8 + row : EXACT_VALUE_COORDINATE(block, row);
+          const float part = output[block * STRIPS + strip][second] * shrink;
+          region[i] = turn == 0 ? part : region[i] + part;
         }
       }
     }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
   }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
 }
 
 for (int i = thread_index_in_threadgroup; i < rows * VALUE_DIM; i += 32 * SIMDGROUPS) {
   const uint row = first + i / VALUE_DIM * (splits + 1);
-  partials[row * VALUE_DIM + i % VALUE_DIM] = merged[i];
+  partials[row * VALUE_DIM + i % VALUE_DIM] = merged_row(merged, i / VALUE_DIM, i % VALUE_DIM);
 }
 for (int r = thread_index_in_threadgroup; r < rows; r += 32 * SIMDGROUPS) {
   float most = -INFINITY;

@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -327,7 +327,7 @@ def main(
     for line in [*result.different[:5], *result.errors[:5]]:
         console.print(line, markup=False)
     if output is not None:
-        write_atomically(output, json.dumps(asdict(result), indent=1).encode())
+        write_atomically(output, json.dumps(vars(result), indent=1).encode())
     if result.different or result.errors:
         raise typer.Exit(1)
 

@@ -38,11 +38,11 @@ class Heads:
 ALL_HEADS = Heads()
 
 
-def heads_at_a_time(k: mx.array, v: mx.array) -> int:
-    """Key/value heads whose keys k (B, H, T, D) and values v (B, H, T, Dv) fit GROUP_BYTES."""
+def heads_at_a_time(k: mx.array, v: mx.array, group_bytes: int) -> int:
+    """Key/value heads whose keys k (B, H, T, D) and values v (B, H, T, Dv) fit group_bytes."""
     batch, heads, tokens, key_dim = k.shape
     nbytes = batch * heads * tokens * (key_dim + v.shape[3]) * k.itemsize
-    groups = max(1, -(-nbytes // GROUP_BYTES))
+    groups = max(1, -(-nbytes // group_bytes))
     return max(1, heads // groups)
 
 
@@ -54,16 +54,17 @@ def attend_by_heads(
     *,
     mask: mx.array | str | None,
     sinks: mx.array | None,
+    group_bytes: int | None = None,
     **options: Any,
 ) -> mx.array:
     """attention(q, keys, values, mask=, sinks=, ...) over what fresh handles k and v stand for.
 
     q (B, Hq, L, D); a mask may differ by head, sinks (Hq,) do. Each group of heads waits for the
-    one before it, so that no two are dequantised at once.
+    one before it, so that no two are dequantised at once: group_bytes of keys and values.
     """
     heads = k.shape[1]
     gqa = q.shape[1] // heads
-    each = heads_at_a_time(k, v)
+    each = heads_at_a_time(k, v, group_bytes or GROUP_BYTES)
     if each == heads:
         return attention(q, *k.cache.contents(ALL_HEADS), mask=mask, sinks=sinks, **options)
     parts: list[mx.array] = []

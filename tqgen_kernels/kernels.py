@@ -189,6 +189,7 @@ def _attend_plan(
     scale: float,
     codebook: str,
     storage: str,
+    sinks: bool,
 ) -> _AttendPlan | None:
     batch, heads, q_len, key_dim = q_shape
     _, kv_heads, window_tokens, value_dim = window
@@ -215,7 +216,9 @@ def _attend_plan(
         kv_heads=kv_heads,
         **sizes,
     )
-    merge = _compiled(CombineProblem, backend, value_dim=value_dim, heads=heads, **sizes)
+    merge = _compiled(
+        CombineProblem, backend, value_dim=value_dim, heads=heads, sinks=sinks, **sizes
+    )
     if kernel is None or merge is None:
         return None
     problem: Any = kernel.variant.problem
@@ -225,6 +228,9 @@ def _attend_plan(
         room=room,
         each=each,
         heads=heads,
+        gqa=gqa,
+        q_len=q_len,
+        key_dim=key_dim,
         window=window_tokens,
         scale=scale,
         splits=splits,
@@ -270,7 +276,9 @@ def _chosen_road(backend: str, **fields: Any) -> str | None:
     return registry.kernel(AttendProblem(**fields)).choice.road
 
 
-def attend(q: mx.array, store: Packed, scale: float) -> mx.array | None:
+def attend(
+    q: mx.array, store: Packed, scale: float, sinks: mx.array | None = None
+) -> mx.array | None:
     plan = _attend_plan(
         backends.default_name(),
         q.shape,
@@ -284,6 +292,7 @@ def attend(q: mx.array, store: Packed, scale: float) -> mx.array | None:
         scale,
         store.codebook,
         store.storage,
+        sinks is not None,
     )
     if plan is None:
         return None
@@ -291,5 +300,6 @@ def attend(q: mx.array, store: Packed, scale: float) -> mx.array | None:
     packed = (store.key_words, store.key_scales, store.value_words, store.value_scales)
     exact = (store.exact_keys, store.exact_values)
     parts = plan.attend([q, *packed, *exact, plan.key_signs, plan.params], plan.attend_launch)
-    out = plan.combine([*parts, plan.value_signs, plan.params], plan.combine_launch)[0]
+    extra = () if sinks is None else (sinks, q, store.centre_or_zero)
+    out = plan.combine([*parts, plan.value_signs, plan.params, *extra], plan.combine_launch)[0]
     return out.reshape(*q.shape[:3], -1)

@@ -7,6 +7,7 @@ H key/value heads, Hq query heads, D head_dim; a tile is 32 tokens (docs/archite
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import mlx.core as mx
@@ -32,7 +33,7 @@ class Packed:
     exact_values (B, H, window, Dv) in the model's dtype, not rotated. All keys may lack the
     same vector a head: softmax does not see it. `rows` says how many tiles and tokens of the window
     hold something: an entry for each row of the batch, or one for all. The newest tokens are at the
-    end of the window.
+    end of the window. centre (B, H, 1, D): the vectors that keys lack, None for none.
     storage "fragment": the words' last two axes are (D / 32 * bits, 32) on both sides.
     """
 
@@ -49,12 +50,29 @@ class Packed:
     value_seed: int
     codebook: CodebookKind = "lloyd-max"
     storage: Storage = "tiles"
+    centre: mx.array | None = None
+
+    @property
+    def centre_or_zero(self) -> mx.array:
+        """(B, H, 1, D)."""
+        if self.centre is None:
+            batch, heads, _, dim = self.exact_keys.shape
+            return _zeros(batch, heads, dim, self.exact_keys.dtype)
+        return self.centre
 
     def row(self, i: int) -> Packed:
         """Row i of the batch alone."""
         names = ("key_words", "key_scales", "value_words", "value_scales")
         arrays = {n: getattr(self, n)[i : i + 1] for n in (*names, "exact_keys", "exact_values")}
-        return replace(self, rows=self.rows[i : i + 1], **arrays)
+        centre = None if self.centre is None else self.centre[i : i + 1]
+        return replace(self, rows=self.rows[i : i + 1], centre=centre, **arrays)
+
+
+@lru_cache(maxsize=16)
+def _zeros(batch: int, heads: int, dim: int, dtype: mx.Dtype) -> mx.array:
+    zeros = mx.zeros((batch, heads, 1, dim), dtype)
+    mx.eval(zeros)
+    return zeros
 
 
 def encode(
@@ -125,8 +143,10 @@ def dequantize(
     )
 
 
-def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
+def attend(q: mx.array, store: Packed, *, scale: float, sinks: mx.array | None = None) -> mx.array:
     """softmax(scale q k^T) v over everything in the store: (B, Hq, L, Dv) in q's dtype.
+
+    sinks (Hq,): a logit a head that takes weight and brings no value, as gpt-oss has them.
 
     However long the rows of the batch are, it is two launches for all of them.
 
@@ -134,21 +154,25 @@ def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
     tokens after its own. Packed tokens are never un-rotated: R q is scored against codes, and the
     weighted sum of codes is un-rotated once.
     """
-    out = kernels.attend(q, store, scale)
+    out = kernels.attend(q, store, scale, sinks)
     if out is not None:
         return out
     if kernels.attend_road(q, store) == "sdpa":
-        return attend_dequantized(q, store, scale=scale)
-    return portable.attend(q, store, scale=scale)
+        return attend_dequantized(q, store, scale=scale, sinks=sinks)
+    return portable.attend(q, store, scale=scale, sinks=sinks)
 
 
-def attend_dequantized(q: mx.array, store: Packed, *, scale: float) -> mx.array:
+def attend_dequantized(
+    q: mx.array, store: Packed, *, scale: float, sinks: mx.array | None = None
+) -> mx.array:
     """What `attend` gives, by MLX's attention over dequantised keys and values: the road that
     tuning chooses where no kernel of ours is faster."""
     if len(store.rows) > 1:
         rows = range(len(store.rows))
-        parts = [attend_dequantized(q[i : i + 1], store.row(i), scale=scale) for i in rows]
-        return mx.concatenate(parts)
+        own = {"scale": scale, "sinks": sinks}
+        return mx.concatenate(
+            [attend_dequantized(q[i : i + 1], store.row(i), **own) for i in rows]  # type: ignore[arg-type]
+        )
     tiles, count, unseen = store.rows[0]
     sides = {
         "key": (store.key_words, store.key_scales, store.exact_keys),
@@ -171,6 +195,8 @@ def attend_dequantized(q: mx.array, store: Packed, *, scale: float) -> mx.array:
                 codebook=store.codebook,
             )
             held = mx.concatenate([packed[:, :, unseen:], held], axis=2)
+        if side == "key" and sinks is not None and store.centre is not None:
+            held = held + store.centre.astype(held.dtype)  # which a sink sees
         contents.append(held)
     mask = "causal" if q.shape[2] > 1 else None
-    return mx.fast.scaled_dot_product_attention(q, *contents, scale=scale, mask=mask)
+    return mx.fast.scaled_dot_product_attention(q, *contents, scale=scale, mask=mask, sinks=sinks)

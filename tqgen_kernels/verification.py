@@ -61,7 +61,8 @@ def problems(head_dim: int) -> Iterator[Problem]:
     if head_dim % 32 == 0:
         yield from _fragment_problems(head_dim)
     for dtype in ("float16", "bfloat16", "float32"):
-        yield CombineProblem(head_dim, dtype, heads=7, batch=2)  # type: ignore[arg-type]
+        sinks = dtype == "bfloat16"
+        yield CombineProblem(head_dim, dtype, sinks, heads=7, batch=2)  # type: ignore[arg-type]
 
 
 def _fragment_problems(head_dim: int) -> Iterator[Problem]:

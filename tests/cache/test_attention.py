@@ -20,9 +20,9 @@ def packed_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lengths of the queries that went to operations.attend."""
     calls: list[int] = []
 
-    def attend(q: mx.array, store: Any, *, scale: float) -> mx.array:
+    def attend(q: mx.array, store: Any, **options: Any) -> mx.array:
         calls.append(q.shape[2])
-        return operations.attend(q, store, scale=scale)
+        return operations.attend(q, store, **options)
 
     monkeypatch.setattr(turboquant, "attend", attend)
     return calls
@@ -54,7 +54,7 @@ def test_the_packed_path_equals_attention_over_the_content(
 
 @pytest.mark.parametrize(
     "case",
-    ["long", "bool mask", "additive mask", "sinks", "all see all", "keys as values", "exact keys",
+    ["long", "bool mask", "additive mask", "all see all", "keys as values", "exact keys",
      "short", "chunk at hand"],
 )  # fmt: skip
 def test_what_the_packed_path_cannot_do_is_done_on_the_content(
@@ -62,29 +62,41 @@ def test_what_the_packed_path_cannot_do_is_done_on_the_content(
 ) -> None:
     cache = TurboQuantKVCache(value_bits=3) if case == "exact keys" else TurboQuantKVCache(bits=3)
     step(cache, 20 if case == "short" else 200)
-    n = {"long": 9, "additive mask": 1, "sinks": 1, "short": 1}.get(case, 3)
+    n = {"long": 9, "additive mask": 1, "short": 1}.get(case, 3)
     if case == "chunk at hand":
         q, k, v = step(cache, 40, seed=1)
         q, mask = q[:, :, :1], None
     else:
         q, k, v = step(cache, n, seed=1)
         mask = "causal" if n > 1 else None
-    tokens, options = k.shape[2], {}
+    tokens = k.shape[2]
     if case == "bool mask":
         mask = mx.arange(tokens) % 3 == 0
     elif case == "additive mask":
         mask = mx.random.normal((1, 6, 1, tokens))
-    elif case == "sinks":
-        options["sinks"] = mx.random.normal((6,))
     elif case == "all see all":
         mask = None
     elif case == "keys as values":
         v = k
-    out = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2, mask=mask, **options)
+    out = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2, mask=mask)
     content = mx.array(k), mx.array(v)
-    expected = plain(q, *content, scale=0.2, mask=mask, **options)
+    expected = plain(q, *content, scale=0.2, mask=mask)
     assert packed_calls == []
     assert mx.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+@pytest.mark.parametrize("size", [-30.0, 0.0, 30.0])
+def test_attention_sinks_take_their_share(n: int, size: float, packed_calls: list[int]) -> None:
+    cache = TurboQuantKVCache(bits=3)
+    step(cache, 200)
+    q, k, v = step(cache, n, seed=1)
+    mask = None if n == 1 else "causal"
+    sinks = mx.random.normal((6,)) + size
+    options = {"scale": 0.2, "mask": mask, "sinks": sinks}
+    out = mx.fast.scaled_dot_product_attention(q, k, v, **options)
+    assert packed_calls == [n]
+    assert mx.allclose(out, plain(q, mx.array(k), mx.array(v), **options), atol=2e-5)
 
 
 @pytest.mark.parametrize("keep", [0, 4])

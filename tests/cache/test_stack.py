@@ -39,10 +39,10 @@ def caches(lengths: list[int], scheme: Scheme = SCHEME, window: int | None = Non
     return made
 
 
-def attended(cache: Any, q: mx.array, x: mx.array) -> mx.array:
+def attended(cache: Any, q: mx.array, x: mx.array, **options: Any) -> mx.array:
     mask = cache.make_mask(q.shape[2])
     held = cache.update_and_fetch(x, x + 1)
-    return mx.fast.scaled_dot_product_attention(q, *held, scale=0.2, mask=mask)
+    return mx.fast.scaled_dot_product_attention(q, *held, **{"scale": 0.2, "mask": mask} | options)
 
 
 def steps(cache: Any, alone: list[Any], lengths: list[int]) -> Iterator[tuple[mx.array, mx.array]]:
@@ -94,8 +94,11 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     kernels.forget()
 
 
-@pytest.mark.parametrize("window", [None, 90])
-def test_a_decode_step_of_a_batch_is_one_attend(window: int | None, launches: Any) -> None:
+@pytest.mark.parametrize(("window", "sinks"), [(None, True), (90, False)])
+def test_a_decode_step_of_a_batch_is_one_attend(
+    window: int | None, sinks: bool, launches: Any
+) -> None:
+    options = {"scale": 0.2, "sinks": mx.random.normal((4,)) if sinks else None}
     alone = caches([140, 3, 75], window=window)
     batch = type(alone[0]).merge(alone)
     launches.clear()
@@ -105,9 +108,9 @@ def test_a_decode_step_of_a_batch_is_one_attend(window: int | None, launches: An
         q = mx.random.normal((3, 4, 1, 64), key=mx.random.key(step))
         twin = copy.deepcopy(batch)
         twin.append(x, x + 1)
-        out = attended(batch, q, x)
+        out = attended(batch, q, x, **options)
         contents = [row.store.contents() for row in twin.rows]
-        expected = [plain_attention(q[i : i + 1], *c, scale=0.2) for i, c in enumerate(contents)]
+        expected = [plain_attention(q[i : i + 1], *c, **options) for i, c in enumerate(contents)]
         assert mx.allclose(out, mx.concatenate(expected), atol=2e-5)
     assert launches["attend"] == n
     assert launches["encode"] <= 2 * n

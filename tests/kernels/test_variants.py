@@ -33,6 +33,7 @@ PROBLEMS: tuple[Problem, ...] = (
     AttendProblem(80, 96, 3, 2, gqa=2, q_len=3, dtype="float16", kv_heads=1, batch=2),
     CombineProblem(64, "float32", heads=5),
     CombineProblem(80, "bfloat16", heads=3),
+    CombineProblem(64, "float16", heads=5, sinks=True, batch=2),
 )
 CASES = [
     pytest.param(problem, config, id=f"{family_of(problem)}-{i}-{config}".replace(" ", "-"))

@@ -247,15 +247,15 @@ def dequantize(
     return (y if rotated else unrotate(y, seed)).astype(dtype)
 
 
-def attend(q: mx.array, store: Packed, *, scale: float) -> mx.array:
+def attend(q: mx.array, store: Packed, *, scale: float, sinks: mx.array | None = None) -> mx.array:
     """Attention over packed tiles and exact window; `operations.attend` says more."""
     if len(store.rows) > 1:
         rows = range(len(store.rows))
-        return mx.concatenate([_attend(q[i : i + 1], store.row(i), scale) for i in rows])
-    return _attend(q, store, scale)
+        return mx.concatenate([_attend(q[i : i + 1], store.row(i), scale, sinks) for i in rows])
+    return _attend(q, store, scale, sinks)
 
 
-def _attend(q: mx.array, store: Packed, scale: float) -> mx.array:
+def _attend(q: mx.array, store: Packed, scale: float, sinks: mx.array | None) -> mx.array:
     """Of rows that are alike."""
     batch, heads, length, key_dim = q.shape
     kv_heads, value_dim = store.exact_values.shape[1], store.exact_values.shape[-1]
@@ -283,8 +283,15 @@ def _attend(q: mx.array, store: Packed, scale: float) -> mx.array:
         packed = packed[..., live]
         scores = mx.concatenate([packed, scores], axis=-1)
 
-    weights = mx.softmax(scores, axis=-1, precise=True)
-    split = weights.shape[-1] - exact
+    split = scores.shape[-1] - exact
+    if sinks is None:
+        weights = mx.softmax(scores, axis=-1, precise=True)
+    else:
+        # The scores lack the query times the centre of the keys, and the sink has to.
+        column = mx.repeat(sinks.astype(mx.float32), length).reshape(1, kv_heads, -1, 1)
+        column = column - grouped @ _swap(store.centre_or_zero.astype(mx.float32))
+        weights = mx.softmax(mx.concatenate([scores, column], axis=-1), axis=-1, precise=True)
+        weights = weights[..., :-1]
     out = weights[..., split:] @ store.exact_values[:, :, :exact].astype(mx.float32)
     if tiles:
         words, scales = store.value_words[:, :, start:], store.value_scales[:, :, start:]

@@ -28,7 +28,13 @@ class Attendable(Protocol):
     def notice(self, q: mx.array, scale: float) -> None:
         """See the queries of an attention over these handles, before it is answered."""
 
-    def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
+    def attend(
+        self,
+        q: mx.array,
+        scale: float,
+        mask: mx.array | str | None,
+        sinks: mx.array | None = None,
+    ) -> mx.array | None:
         """Attention over the packed store, or None where the dequantised content must do."""
 
 
@@ -44,17 +50,16 @@ def scaled_dot_product_attention(
 ) -> mx.array:
     """mx.fast.scaled_dot_product_attention, read from the packed store where k and v come from it.
 
-    The packed path takes up to 8 queries under a causal mask. Everything else (prompt chunks,
-    other masks, attention sinks, keys that serve as values) attends to the dequantised content,
-    a few heads of it at a time.
+    The packed path takes up to 8 queries under a causal mask, and attention sinks. Everything else
+    (prompt chunks, other masks, keys that serve as values) attends to the dequantised content, a
+    few heads of it at a time.
     """
     if type(k) is Handle and type(v) is Handle:
         cache = k.cache
         fresh = v.cache is cache and k.version == cache.version == v.version
         if fresh and k.side == "key" and v.side == "value":
             cache.notice(q, scale)
-            packed = sinks is None and q.shape[2] <= MAX_Q_LEN
-            out = cache.attend(q, scale, mask) if packed else None
+            out = cache.attend(q, scale, mask, sinks) if q.shape[2] <= MAX_Q_LEN else None
             if out is None:
                 options |= {"scale": scale, "mask": mask, "sinks": sinks}
                 out = attend_by_heads(plain_attention, q, k, v, **options)

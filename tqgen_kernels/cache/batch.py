@@ -201,7 +201,13 @@ class BatchTurboQuantKVCache:
             if row.store.unproved and tokens > 0:
                 row.store.notice(q[i : i + 1, :, :tokens], scale)
 
-    def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
+    def attend(
+        self,
+        q: mx.array,
+        scale: float,
+        mask: mx.array | str | None,
+        sinks: mx.array | None = None,
+    ) -> mx.array | None:
         """Attention of the newest q.shape[2] tokens of each row, under this cache's own mask."""
         if isinstance(mask, mx.array):
             ours = type(mask) is CausalMask and mask.rows == (self.width, *self._offsets)
@@ -211,18 +217,21 @@ class BatchTurboQuantKVCache:
         if not ours or any(self._garbage) or any(self._coming):
             return None
         if self._stack is not None:
-            return attend_rows(q, self._stack.packed(), scale=scale)
+            return attend_rows(q, self._stack.packed(), scale=scale, sinks=sinks)
         rows = self._rows
         if not any(row.store.packed() for row in rows) or any(row.empty() for row in rows):
             return None
-        out = [self._attend_row(row, q[i : i + 1], scale) for i, row in enumerate(rows)]
+        out = [self._attend_row(row, q[i : i + 1], scale, sinks) for i, row in enumerate(rows)]
         return mx.concatenate(out, axis=0)
 
-    def _attend_row(self, row: TurboQuantKVCache, q: mx.array, scale: float) -> mx.array:
+    def _attend_row(
+        self, row: TurboQuantKVCache, q: mx.array, scale: float, sinks: mx.array | None
+    ) -> mx.array:
         mask = None if q.shape[2] == 1 else "causal"
-        out = row.attend(q, scale, mask)
+        out = row.attend(q, scale, mask, sinks)
         if out is None:
-            out = plain_attention(q, *row.store.contents(), scale=scale, mask=mask)
+            contents = row.store.contents()
+            out = plain_attention(q, *contents, scale=scale, mask=mask, sinks=sinks)
         return out
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> Any:

@@ -232,6 +232,7 @@ class Stack:
             v.scheme.seed,
             k.scheme.codebook,
             self._stores[0].storage or "tiles",
+            k.centre,
         )
 
     def stores(self) -> list[Store]:

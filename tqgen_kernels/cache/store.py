@@ -196,6 +196,7 @@ class Store:
             v.scheme.seed,
             self.scheme.codebook,
             self.storage or "tiles",
+            k.centre,
         )
 
     @property

@@ -88,12 +88,18 @@ class TurboQuantKVCache:
         if self.store.unproved:
             self.store.notice(q, scale)
 
-    def attend(self, q: mx.array, scale: float, mask: mx.array | str | None) -> mx.array | None:
+    def attend(
+        self,
+        q: mx.array,
+        scale: float,
+        mask: mx.array | str | None,
+        sinks: mx.array | None = None,
+    ) -> mx.array | None:
         """Attention of the newest q.shape[2] tokens, if the packed store can answer."""
         if isinstance(mask, mx.array) or (mask is None and q.shape[2] > 1):
             return None
         packed = self.store.packed()
-        return None if packed is None else attend(q, packed, scale=scale)
+        return None if packed is None else attend(q, packed, scale=scale, sinks=sinks)
 
     @property
     def keys(self) -> StoredArrays | None:

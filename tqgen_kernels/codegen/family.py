@@ -61,6 +61,7 @@ class Verification:
 class Family:
     """Everything that is particular to one kernel family.
 
+    extra_inputs(problem): names of inputs, after the others, that only some problems have.
     template: its file; may name tunables and what context gives, in braces.
     tunables(problem): the axes of the search space.
     context(problem, config): the names that the template sees.
@@ -89,3 +90,4 @@ class Family:
     verify: Callable[[Any, Example, Arrays], Verification]
     bytes_moved: Callable[[Any], int]
     adapt: Callable[[Any, Example, Config], Example] | None = None
+    extra_inputs: Callable[[Any], tuple[str, ...]] = lambda problem: ()

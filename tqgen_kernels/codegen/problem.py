@@ -171,10 +171,14 @@ class AttendProblem:
 
 @dataclass(frozen=True)
 class CombineProblem:
-    """Partials of `attend` to the output (batch, heads, q_len, value_dim), un-rotated."""
+    """Partials of `attend` to the output (batch, heads, q_len, value_dim), un-rotated.
+
+    sinks: each head has a learned logit that takes weight and brings no value (gpt-oss).
+    """
 
     value_dim: int
     dtype: Dtype = "float16"
+    sinks: bool = False
     heads: int = 32
     batch: int = 1
     context: int = 4096

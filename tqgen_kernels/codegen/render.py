@@ -68,7 +68,7 @@ def render(problem: Problem, config: Config) -> Variant:
         problem=problem,
         config=config,
         uri=uri(problem, config),
-        input_names=family.inputs,
+        input_names=family.inputs + family.extra_inputs(problem),
         output_names=family.outputs,
         header=header,
         source=source,

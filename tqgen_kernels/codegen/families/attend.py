@@ -25,7 +25,7 @@ _GROUPS = Tunable(
 )
 
 
-HEADER = 8  # numbers of `params` before those of the rows
+HEADER = 9  # numbers of `params` before those of the rows
 
 
 class Row(NamedTuple):
@@ -116,15 +116,24 @@ def _threadgroup_memory(p: AttendProblem, config: Config) -> int:
 
 
 def params(
-    rows: Sequence[Row], *, room: int, each: int, heads: int, window: int, scale: float, splits: int
+    rows: Sequence[Row],
+    *,
+    room: int,
+    each: int,
+    heads: int,
+    gqa: int,
+    q_len: int,
+    key_dim: int,
+    window: int,
+    scale: float,
+    splits: int,
 ) -> tuple[int, ...]:
-    """The numbers that attend and combine read, in their order: eight, then three a row.
+    """The numbers that attend and combine read, in their order: nine, then three a row.
 
-    room: tiles that a head has room for; each: tiles of a split; heads: of the queries; window:
-    tokens that the exact window has room for.
+    room: tiles that a head has room for; each: tiles of a split; heads and q_len: of the queries;
+    gqa: heads that share a kv head; window: tokens that the exact window has room for.
     """
-    tiles = max(row.tiles for row in rows)
-    header = (tiles, room, each, heads, window, scoring.scale_bits(scale), splits, 0)
+    header = (gqa, room, each, heads, window, scoring.scale_bits(scale), splits, q_len, key_dim)
     return header + tuple(n for row in rows for n in (row.unseen, row.tiles, row.exact))
 
 
@@ -198,6 +207,9 @@ def _with_rows(p: AttendProblem, example: Example, rows: Sequence[Row], config: 
         room=tiles + 1,
         each=each,
         heads=p.kv_heads * p.gqa,
+        gqa=p.gqa,
+        q_len=p.q_len,
+        key_dim=p.key_dim,
         window=exact + 3,
         scale=p.key_dim**-0.5,
         splits=splits,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tqgen_kernels.codegen.families import vectors
+from tqgen_kernels.codegen.families import scoring, vectors
 from tqgen_kernels.codegen.family import (
     Arrays,
     Example,
@@ -23,6 +24,7 @@ from tqgen_kernels.quant.rotation import signs, unrotate
 _SEED = 43
 MAX_SPLITS = 512
 _SPLITS = 37  # of examples
+_KEY_DIM, _SINK_SCALE = 80, 0.15  # of examples with sinks
 _TOLERANCE = {"float32": 1e-5, "float16": 5e-4, "bfloat16": 4e-3}  # rounding of the output
 
 
@@ -32,6 +34,7 @@ def _context(p: CombineProblem, config: Config) -> dict[str, Any]:
         "value_dim": p.value_dim,
         "scalar": vectors.SCALARS[p.dtype],
         "held": max(2, min(8, 256 // p.value_dim * 4)),  # in registers
+        "sinks": p.sinks,
         "m": m,
         "power": power,
         "hadamard_columns": vectors.hadamard_rows(p.value_dim, transposed=True),
@@ -67,13 +70,25 @@ def _example(
     largest[0, 1:-1] = -np.inf  # splits that saw nothing
     total = np.where(np.isinf(largest), 0.0, rng.uniform(1, 100, largest.shape))
     partials[np.isinf(largest)] = 0.0
+    casts: dict[str, str] = {}
     inputs = {
         "partials": partials,
         "statistics": np.stack([largest, total], -1).astype(np.float32),
         "signs": signs(p.value_dim, _SEED),
-        "params": vectors.params(0, 0, 0, 0, 0, 0, _SPLITS, rows),
+        "params": vectors.params(0, 0, 0, 0, 0, 0, _SPLITS),
     }
-    return Example(inputs, {"splits": _SPLITS}, {})
+    if p.sinks:
+        gqa = 1 if p.heads % 2 == 0 else p.heads
+        scale = scoring.scale_bits(_SINK_SCALE)
+        numbers = (gqa, 0, 0, p.heads, 0, scale, _SPLITS, 1, _KEY_DIM)
+        inputs["params"] = np.array(numbers, np.int32)
+        centre = rng.standard_normal((p.batch, p.heads // gqa, 1, _KEY_DIM), np.float32)
+        queries = rng.standard_normal((p.batch, p.heads, 1, _KEY_DIM), np.float32)
+        sinks = rng.uniform(-10, 10, p.heads)
+        for name, x in (("sinks", sinks), ("queries", queries), ("centre", centre)):
+            inputs[name] = vectors.to_dtype(x, p.dtype)
+            casts[name] = p.dtype
+    return Example(inputs, {"splits": _SPLITS}, casts)
 
 
 def _verify(p: CombineProblem, example: Example, outputs: Arrays) -> Verification:
@@ -83,8 +98,19 @@ def _verify(p: CombineProblem, example: Example, outputs: Arrays) -> Verificatio
     weight = np.exp2(largest - largest.max(-1, keepdims=True))
     parts = partials * weight[..., None]
     merged = unrotate(parts[:, :-1].sum(1), _SEED) + parts[:, -1]
-    expected = merged / (weight * total).sum(-1, keepdims=True)
+    sums = (weight * total).sum(-1, keepdims=True)
+    if p.sinks:
+        sums += _sink_weights(example.inputs) * np.exp2(-largest.max(-1, keepdims=True))
+    expected = merged / sums
     return vectors.relative_l2(outputs["out"], expected, _TOLERANCE[p.dtype])
+
+
+def _sink_weights(inputs: Arrays) -> NDArray[np.float64]:
+    """exp of each row's sink less its share of the centre, (rows, 1)."""
+    sinks, q, centre = (np.asarray(inputs[n], np.float64) for n in ("sinks", "queries", "centre"))
+    centre = np.repeat(centre, q.shape[1] // centre.shape[1], axis=1)
+    scores = sinks[:, None] - _SINK_SCALE * (q * centre).sum(-1)
+    return np.exp(scores).reshape(-1, 1)
 
 
 def _bytes_moved(p: CombineProblem) -> int:
@@ -97,6 +123,7 @@ COMBINE = Family(
     problem=CombineProblem,
     template="combine/combine.metal.jinja",
     inputs=("partials", "statistics", "signs", "params"),
+    extra_inputs=lambda p: ("sinks", "queries", "centre") if p.sinks else (),
     outputs=("out",),
     tunables=lambda p: (
         Tunable("parts", (8, 4, 16, 2), "parts of the splits that are added up side by side"),

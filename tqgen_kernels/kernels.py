@@ -16,7 +16,7 @@ import mlx.core as mx
 from tqgen_kernels import backends, registry
 from tqgen_kernels.backends.compiled import Compiled
 from tqgen_kernels.backends.portable import signs
-from tqgen_kernels.codegen.families.attend import Row, splits_for
+from tqgen_kernels.codegen.families.attend import Row, mask_strides, splits_for
 from tqgen_kernels.codegen.families.attend import params as attend_params
 from tqgen_kernels.codegen.problem import (
     MAX_GQA,
@@ -190,6 +190,8 @@ def _attend_plan(
     codebook: str,
     storage: str,
     sinks: bool,
+    mask: str,
+    mask_shape: tuple[int, ...],
 ) -> _AttendPlan | None:
     batch, heads, q_len, key_dim = q_shape
     _, kv_heads, window_tokens, value_dim = window
@@ -213,6 +215,7 @@ def _attend_plan(
         q_len=q_len,
         codebook=codebook,
         storage=storage,
+        mask=mask,
         kv_heads=kv_heads,
         **sizes,
     )
@@ -234,6 +237,7 @@ def _attend_plan(
         window=window_tokens,
         scale=scale,
         splits=splits,
+        mask_strides=mask_strides(mask_shape) if mask_shape else (0, 0, 0),
     )
     launch = kernel.geometry({"queries": q_shape}, {"splits": splits})
     return _AttendPlan(
@@ -277,8 +281,16 @@ def _chosen_road(backend: str, **fields: Any) -> str | None:
 
 
 def attend(
-    q: mx.array, store: Packed, scale: float, sinks: mx.array | None = None
+    q: mx.array,
+    store: Packed,
+    scale: float,
+    sinks: mx.array | None = None,
+    mask: mx.array | None = None,
 ) -> mx.array | None:
+    """mask: 4-dimensional, its tokens in the order of the store."""
+    kind = "none"
+    if mask is not None:
+        kind = "boolean" if mask.dtype == mx.bool_ else "additive"
     plan = _attend_plan(
         backends.default_name(),
         q.shape,
@@ -293,13 +305,16 @@ def attend(
         store.codebook,
         store.storage,
         sinks is not None,
+        kind,
+        () if mask is None else mask.shape,
     )
     if plan is None:
         return None
     # In the order of the families' inputs.
     packed = (store.key_words, store.key_scales, store.value_words, store.value_scales)
     exact = (store.exact_keys, store.exact_values)
-    parts = plan.attend([q, *packed, *exact, plan.key_signs, plan.params], plan.attend_launch)
+    inputs = [q, *packed, *exact, plan.key_signs, plan.params]
+    parts = plan.attend(inputs if mask is None else [*inputs, mask], plan.attend_launch)
     extra = () if sinks is None else (sinks, q, store.centre_or_zero)
     out = plan.combine([*parts, plan.value_signs, plan.params, *extra], plan.combine_launch)[0]
     return out.reshape(*q.shape[:3], -1)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import mlx.core as mx
 
-from tqgen_kernels import kernels
+from tqgen_kernels import backends, kernels
 from tqgen_kernels.backends import portable
 from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.quant.codebook import CodebookKind
@@ -34,6 +34,7 @@ class Packed:
     same vector a head: softmax does not see it. `rows` says how many tiles and tokens of the window
     hold something: an entry for each row of the batch, or one for all. The newest tokens are at the
     end of the window. centre (B, H, 1, D): the vectors that keys lack, None for none.
+    leading: tokens at the start of the window that come before the packed ones.
     storage "fragment": the words' last two axes are (D / 32 * bits, 32) on both sides.
     """
 
@@ -51,6 +52,7 @@ class Packed:
     codebook: CodebookKind = "lloyd-max"
     storage: Storage = "tiles"
     centre: mx.array | None = None
+    leading: int = 0
 
     @property
     def centre_or_zero(self) -> mx.array:
@@ -160,6 +162,35 @@ def attend(q: mx.array, store: Packed, *, scale: float, sinks: mx.array | None =
     if kernels.attend_road(q, store) == "sdpa":
         return attend_dequantized(q, store, scale=scale, sinks=sinks)
     return portable.attend(q, store, scale=scale, sinks=sinks)
+
+
+def attend_masked(
+    q: mx.array,
+    store: Packed,
+    mask: mx.array,
+    *,
+    scale: float,
+    sinks: mx.array | None = None,
+) -> mx.array | None:
+    """`attend` where `mask` alone says what each query sees; None where no kernel does that.
+
+    mask: boolean or additive, as of mx.fast.scaled_dot_product_attention, broadcastable to
+    (B, Hq, L, T) over the T tokens of the store; its last axis must be T.
+    """
+    row, tokens = store.rows[0], mask.shape[-1]
+    packed = row.tiles * TILE - row.unseen
+    fits = len(store.rows) == 1 and store.storage == "tiles" and tokens == packed + row.exact
+    if not fits or mask.ndim > 4 or backends.default_name() == backends.PORTABLE:
+        return None
+    mask = mask.reshape(*[1] * (4 - mask.ndim), *mask.shape)
+    allowed = zip(mask.shape, (*q.shape[:3], tokens), strict=True)
+    if any(size not in (1, most) for size, most in allowed):
+        return None
+    if store.leading:
+        order = (slice(store.leading, store.leading + packed), slice(0, store.leading))
+        rest = slice(store.leading + packed, None)
+        mask = mx.concatenate([mask[..., part] for part in (*order, rest)], axis=-1)
+    return kernels.attend(q, store, scale, sinks, mask)
 
 
 def attend_dequantized(

@@ -117,6 +117,29 @@ def test_a_decode_step_of_a_batch_is_one_attend(
     assert not launches["attend without a kernel"]
 
 
+@pytest.mark.parametrize("kind", ["boolean", "additive", "window", "leading zero"])
+def test_any_mask_is_read_by_the_kernel(kind: str, launches: Any) -> None:
+    keep = 0 if kind == "leading zero" else 4
+    (cache,) = caches([150], Scheme(4, 4, residual=8, sinks=keep))
+    for n in (1, 3):
+        x, q = random(n, n), random(n, 7, heads=4)
+        tokens = cache.offset + n
+        if kind == "boolean":
+            mask = mx.random.uniform(shape=(4, n, tokens), key=mx.random.key(n)) < 0.5
+        elif kind == "additive":
+            mask = mx.random.normal((1, 1, n, tokens), key=mx.random.key(n))
+        elif kind == "window":
+            mask = cache.make_mask(n, window_size=20)
+        else:
+            mask = mx.random.normal((tokens,), key=mx.random.key(n))
+        held = cache.update_and_fetch(x, x + 1)
+        launches.clear()
+        out = mx.fast.scaled_dot_product_attention(q, *held, scale=0.2, mask=mask)
+        assert launches == {"attend": 1}
+        expected = plain_attention(q, *map(mx.array, held), scale=0.2, mask=mask)
+        assert mx.allclose(out, expected, atol=2e-5)
+
+
 def test_rows_that_do_not_fit_together_are_answered_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

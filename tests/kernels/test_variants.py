@@ -31,6 +31,7 @@ PROBLEMS: tuple[Problem, ...] = (
     QKScoresProblem(80, 4, gqa=2, q_len=2, dtype="float32", kv_heads=1),
     AttendProblem(64, 64, 4, 3, gqa=3, dtype="float32", kv_heads=2),
     AttendProblem(80, 96, 3, 2, gqa=2, q_len=3, dtype="float16", kv_heads=1, batch=2),
+    AttendProblem(64, 80, 2, 4, gqa=3, q_len=2, dtype="float16", kv_heads=1, mask="boolean"),
     CombineProblem(64, "float32", heads=5),
     CombineProblem(80, "bfloat16", heads=3),
     CombineProblem(64, "float16", heads=5, sinks=True, batch=2),
@@ -62,6 +63,15 @@ def test_the_defaults_work_at_every_kind_of_head_dim(dim: int, bits: int) -> Non
     for problem in problems:
         config = FAMILIES[family_of(problem)].default(problem)
         registry.verify(registry.compile(problem, config, "emulated"), tokens=160)
+
+
+def test_attend_under_a_mask_that_is_added() -> None:
+    for batch, q_len in ((1, 1), (3, 4)):
+        problem = AttendProblem(
+            64, 64, 3, 3, gqa=2, q_len=q_len, dtype="float32", mask="additive", batch=batch
+        )
+        config = FAMILIES["attend"].default(problem)
+        registry.verify(registry.compile(problem, config, "emulated"), tokens=300)
 
 
 @pytest.mark.parametrize("tokens", [1, 31, 32, 33, 71, 103, 1023])

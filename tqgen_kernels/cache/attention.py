@@ -50,9 +50,9 @@ def scaled_dot_product_attention(
 ) -> mx.array:
     """mx.fast.scaled_dot_product_attention, read from the packed store where k and v come from it.
 
-    The packed path takes up to 8 queries under a causal mask, and attention sinks. Everything else
-    (prompt chunks, other masks, keys that serve as values) attends to the dequantised content, a
-    few heads of it at a time.
+    The packed path takes up to 8 queries under a causal mask, or any mask that a kernel reads, and
+    attention sinks. Everything else (prompt chunks, keys that serve as values) attends to the
+    dequantised content, a few heads of it at a time.
     """
     if type(k) is Handle and type(v) is Handle:
         cache = k.cache

@@ -197,6 +197,7 @@ class Store:
             self.scheme.codebook,
             self.storage or "tiles",
             k.centre,
+            k.scheme.sinks,
         )
 
     @property

@@ -16,7 +16,7 @@ from tqgen_kernels.cache.side import GROW_EXACT
 from tqgen_kernels.cache.state import State, read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.uses import only_attends
-from tqgen_kernels.operations import attend
+from tqgen_kernels.operations import attend, attend_masked
 from tqgen_kernels.quant.scheme import Guard, Scheme
 
 
@@ -96,10 +96,12 @@ class TurboQuantKVCache:
         sinks: mx.array | None = None,
     ) -> mx.array | None:
         """Attention of the newest q.shape[2] tokens, if the packed store can answer."""
-        if isinstance(mask, mx.array) or (mask is None and q.shape[2] > 1):
-            return None
         packed = self.store.packed()
-        return None if packed is None else attend(q, packed, scale=scale, sinks=sinks)
+        if packed is None or (mask is None and q.shape[2] > 1):
+            return None
+        if isinstance(mask, mx.array):
+            return attend_masked(q, packed, mask, scale=scale, sinks=sinks)
+        return attend(q, packed, scale=scale, sinks=sinks)
 
     @property
     def keys(self) -> StoredArrays | None:

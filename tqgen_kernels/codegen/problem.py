@@ -17,9 +17,11 @@ from tqgen_kernels.quant.hadamard import factor
 Dtype = Literal["float32", "float16", "bfloat16"]
 Layout = Literal["key", "value", "key_fragment", "value_fragment"]
 Storage = Literal["tiles", "fragment"]
+Mask = Literal["none", "boolean", "additive"]
 DTYPES = ("float32", "float16", "bfloat16")
 LAYOUTS: tuple[Layout, ...] = ("key", "value", "key_fragment", "value_fragment")
 STORAGES = ("tiles", "fragment")
+MASKS = ("none", "boolean", "additive")
 MAX_Q_LEN = 8
 MAX_GQA = 16
 CONTEXT_BUCKETS = (1024, 4096, 16384, 65536, 262144, 1048576)
@@ -62,7 +64,11 @@ def _check_storage(problem: AttendProblem) -> None:
         raise ValueError(
             f"storage {problem.storage!r} is not supported: use 'tiles' or 'fragment'."
         )
+    if problem.mask not in MASKS:
+        raise ValueError(f"mask {problem.mask!r} is not supported: use one of {', '.join(MASKS)}.")
     if problem.storage == "fragment":
+        if problem.mask != "none":
+            raise ValueError(f"mask {problem.mask!r} needs storage 'tiles', not 'fragment'.")
         for name in ("key", "value"):
             dim, bits = getattr(problem, f"{name}_dim"), getattr(problem, f"{name}_bits")
             check_fragment_dim(dim, f"{name}_dim")
@@ -143,6 +149,7 @@ class AttendProblem:
 
     storage: what the cache holds: "tiles" (layouts "key" and "value"), or "fragment"
     ("key_fragment" and "value_fragment"), for the 8x8 matrix unit.
+    mask: "none" is causal over the newest q_len tokens; the others are an input that says all.
     """
 
     key_dim: int
@@ -154,6 +161,7 @@ class AttendProblem:
     dtype: Dtype = "float16"
     codebook: CodebookKind = "lloyd-max"
     storage: Storage = "tiles"
+    mask: Mask = "none"
     kv_heads: int = 8
     batch: int = 1
     context: int = 4096
@@ -200,6 +208,7 @@ FAMILY_OF: dict[type, str] = {
     AttendProblem: "attend",
     CombineProblem: "combine",
 }
+_UNSPELLED = {"mask": "none", "sinks": False}  # named only where they differ
 _PROBLEMS = {family: cls for cls, family in FAMILY_OF.items()}
 
 
@@ -209,8 +218,10 @@ def family_of(problem: Problem) -> str:
 
 
 def format_problem(problem: Problem) -> str:
-    """One line that `parse_problem` reads back, every field named: attend:key_dim=128,..."""
-    pairs = ",".join(f"{name}={value}" for name, value in asdict(problem).items())
+    """One line that `parse_problem` reads back: attend:key_dim=128,... Every field is named, but for
+    a mask or sinks where there are none."""
+    named = {k: v for k, v in asdict(problem).items() if (k, v) not in _UNSPELLED.items()}
+    pairs = ",".join(f"{name}={value}" for name, value in named.items())
     return f"{family_of(problem)}:{pairs}"
 
 
@@ -242,6 +253,6 @@ def _parse_value(name: str, value: str, kind: str) -> int | bool | str:
         return int(value)
     if kind == "bool" and value in ("True", "true", "False", "false"):
         return value in ("True", "true")
-    if kind in ("Dtype", "Layout", "CodebookKind", "Storage"):
+    if kind in ("Dtype", "Layout", "CodebookKind", "Storage", "Mask"):
         return value
     raise ValueError(f"{name}={value!r} is not {'a whole number' if kind == 'int' else kind}.")

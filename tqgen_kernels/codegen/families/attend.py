@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tqgen_kernels.codegen.families import fragment, scoring, vectors
 from tqgen_kernels.codegen.families.combine import MAX_SPLITS
@@ -25,7 +26,7 @@ _GROUPS = Tunable(
 )
 
 
-HEADER = 9  # numbers of `params` before those of the rows
+HEADER = 12  # numbers of `params` before those of the rows
 
 
 class Row(NamedTuple):
@@ -81,6 +82,7 @@ def _context(p: AttendProblem, config: Config) -> dict[str, Any]:
         **scoring.context(p, config, p.key_dim, p.key_bits),
         "q_len": p.q_len,
         "gqa": p.gqa,
+        "mask": p.mask,
         "value_dim": p.value_dim,
         "value_bits": p.value_bits,
         "value_tile_words": vectors.tile_words(p.value_dim, p.value_bits, "value"),
@@ -127,13 +129,15 @@ def params(
     window: int,
     scale: float,
     splits: int,
+    mask_strides: tuple[int, int, int] = (0, 0, 0),
 ) -> tuple[int, ...]:
-    """The numbers that attend and combine read, in their order: nine, then three a row.
+    """The numbers that attend and combine read, in their order: twelve, then three a row.
 
     room: tiles that a head has room for; each: tiles of a split; heads and q_len: of the queries;
     gqa: heads that share a kv head; window: tokens that the exact window has room for.
     """
     header = (gqa, room, each, heads, window, scoring.scale_bits(scale), splits, q_len, key_dim)
+    header += mask_strides
     return header + tuple(n for row in rows for n in (row.unseen, row.tiles, row.exact))
 
 
@@ -190,8 +194,32 @@ def _example(
         "signs": signs(p.key_dim, scoring.KEY_SEED),
     }
     casts = dict.fromkeys(("queries", "exact_keys", "exact_values"), p.dtype)
+    if p.mask != "none":
+        inputs["mask"] = _example_mask(p, tiles * TILE + exact, rng)
     example = Example(inputs, {"tiles": tiles, "exact": exact}, casts)
     return _with_rows(p, example, _example_rows(p, tiles, exact, ragged), config or _default(p))
+
+
+def _example_mask(p: AttendProblem, tokens: int, rng: np.random.Generator) -> NDArray[Any]:
+    """Hides every second token or so, never all: boolean the same for all heads, additive the same
+    for all queries."""
+    axes = (1, p.q_len) if p.mask == "boolean" else (p.kv_heads * p.gqa, 1)
+    seen = rng.random((p.batch, *axes, tokens)) < 0.5
+    seen[..., ::7] = True
+    seen[..., tokens // 8 : tokens // 2] = False  # whole tiles of them
+    if p.mask == "boolean":
+        return seen
+    return np.where(seen, rng.uniform(-3, 3, seen.shape), -np.inf).astype(np.float16)
+
+
+def mask_strides(shape: Shape) -> tuple[int, int, int]:
+    """Over batch, query heads and queries, of a contiguous mask (B or 1, Hq or 1, L or 1, T)."""
+    batch, heads, q_len, tokens = shape
+    steps = (heads * q_len * tokens, q_len * tokens, tokens)
+    batch_step, head_step, query_step = (
+        step if size > 1 else 0 for step, size in zip(steps, (batch, heads, q_len), strict=True)
+    )
+    return batch_step, head_step, query_step
 
 
 def _adapt(p: AttendProblem, example: Example, config: Config) -> Example:
@@ -213,6 +241,7 @@ def _with_rows(p: AttendProblem, example: Example, rows: Sequence[Row], config: 
         window=exact + 3,
         scale=p.key_dim**-0.5,
         splits=splits,
+        mask_strides=(0, 0, 0) if p.mask == "none" else mask_strides(example.inputs["mask"].shape),
     )
     inputs = {**example.inputs, "params": np.array(numbers, np.int32)}
     return replace(example, inputs=inputs, scalars={**example.scalars, "splits": splits})
@@ -240,8 +269,12 @@ def _expected_row(
         window = np.asarray(example.inputs[f"exact_{name}s"], np.float64)[i : i + 1, :, : row.exact]
         sides.append(np.concatenate([packed, window], axis=2))
     keys, values = sides
-    later = np.arange(keys.shape[2]) > keys.shape[2] - p.q_len + np.arange(p.q_len)[:, None]
-    mask = np.where(later, -np.inf, 0.0)
+    if p.mask == "none":
+        later = np.arange(keys.shape[2]) > keys.shape[2] - p.q_len + np.arange(p.q_len)[:, None]
+        mask = np.where(later, -np.inf, 0.0)
+    else:
+        given = example.inputs["mask"][i : i + 1, :, :, : keys.shape[2]]
+        mask = np.where(given, 0.0, -np.inf) if p.mask == "boolean" else given.astype(np.float64)
     queries = example.inputs["queries"][i : i + 1]
     return reference.attend(queries, keys, values, p.key_dim**-0.5, mask)
 
@@ -290,6 +323,7 @@ ATTEND = Family(
         "signs",
         "params",
     ),
+    extra_inputs=lambda p: () if p.mask == "none" else ("mask",),
     outputs=("partials", "statistics"),
     tunables=_tunables,
     restrictions=(

@@ -166,7 +166,7 @@ template <typename Table>
 inline float value_centroid(uint code, Table table) {
   return table[code];
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk256_dv256_kb3_vb3_gqa4_q1_f16_cubic_token_threadgroup_rows4_sg4_396b20619a_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk256_dv256_kb3_vb3_gqa4_q1_f16_cubic_token_threadgroup_rows4_sg4_00fc7250a8_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -185,8 +185,8 @@ inline float value_centroid(uint code, Table table) {
 // Flash decode. Each split takes its tiles of the packed tokens, the last one the exact window; each
 // leaves a maximum, a sum and an accumulator (rotated, but for the exact window).
 // params: [1] tiles that a head has room for, [2] tiles of a split, [3] query heads, [4] tokens that
-//         the exact window has room for, [5] the softmax scale's bits, [6] splits; then, for each
-//         row of the batch, packed tokens that it does not see, tiles, exact tokens
+//         the exact window has room for, [5] the softmax scale's bits, [6] splits; from [12] on,
+//         for each row of the batch: packed tokens that it does not see, tiles, exact tokens
 threadgroup float query[ROWS * MOST_DIM];
 threadgroup float4 query4[ROWS * KEY_DIM / 4];
 threadgroup float4 weights[SIMDGROUPS * ROWS * 8];
@@ -200,7 +200,7 @@ const uint split = threadgroup_position_in_grid.y == 0 ? splits : threadgroup_po
 const uint head = threadgroup_position_in_grid.z / PASSES;
 const uint first_row = threadgroup_position_in_grid.z % PASSES * ROWS;
 const int rows = min(ROWS, HEAD_ROWS - int(first_row));
-const auto held = params + 8 + int(head) * GQA / params[3] * 3;
+const auto held = params + 12 + int(head) * GQA / params[3] * 3;
 const uint unseen = held[0];  // packed tokens, before those that the row sees
 const uint start = unseen / 32 + split * params[2];
 const uint end = split < splits ? min(start + params[2], uint(held[1])) : start;
@@ -263,10 +263,10 @@ for (uint tile = start + simdgroup; tile < end; tile += SIMDGROUPS) {
 
   // Online softmax: the weights carry the value's scale.
   const float key_scale = float(key_scales[stored * 32 + lane]);
-  const float value_scale = float(value_scales[stored * 32 + lane]);
-  const float hidden = tile * 32 + lane < unseen ? -INFINITY : 0.0f;
+  const bool seen = tile * 32 + lane >= unseen;
+  const float value_scale = seen ? float(value_scales[stored * 32 + lane]) : 0.0f;
   for (int r = 0; r < ROWS; ++r) {
-    const float s = score[r] * key_scale + hidden;
+    const float s = seen ? score[r] * key_scale : -INFINITY;
     const float now = max(largest[r], simd_max(s));
     const float shrink = exp2(largest[r] - now);
     const float p = exp2(s - now);

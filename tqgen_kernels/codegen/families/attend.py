@@ -137,8 +137,7 @@ def params(
     gqa: heads that share a kv head; window: tokens that the exact window has room for.
     """
     header = (gqa, room, each, heads, window, scoring.scale_bits(scale), splits, q_len, key_dim)
-    header += mask_strides
-    return header + tuple(n for row in rows for n in (row.unseen, row.tiles, row.exact))
+    return header + mask_strides + tuple(n for row in rows for n in (row.unseen, row.tiles, row.exact))
 
 
 def rows_of(numbers: Any) -> list[Row]:

@@ -110,7 +110,8 @@ def _sink_weights(inputs: Arrays) -> NDArray[np.float64]:
     sinks, q, centre = (np.asarray(inputs[n], np.float64) for n in ("sinks", "queries", "centre"))
     centre = np.repeat(centre, q.shape[1] // centre.shape[1], axis=1)
     scores = sinks[:, None] - _SINK_SCALE * (q * centre).sum(-1)
-    return np.exp(scores).reshape(-1, 1)
+    weights: NDArray[np.float64] = np.exp(scores).reshape(-1, 1)
+    return weights
 
 
 def _bytes_moved(p: CombineProblem) -> int:

@@ -232,9 +232,9 @@ def random(*shape: int, seed: int = 0) -> mx.array:
 def test_the_error_is_that_of_attention() -> None:
     keys, q = random(2, 2, 64, 32), random(2, 4, 3, 32, seed=1)
     queries = guard.newest(q, 0.3)
-    assert guard.key_error(queries, keys, keys + random(1, 2, 1, 32, seed=2)) < 1e-4
+    assert guard.key_error(queries, keys, keys + random(1, 2, 1, 32, seed=2)).item() < 1e-4
     noisy = keys + mx.array([0.0, 1.0])[None, :, None, None] * random(2, 2, 64, 32, seed=3)
-    found = guard.key_error(queries, keys, noisy)
+    found = guard.key_error(queries, keys, noisy).item()
     weights = [
         np.array(mx.softmax(0.3 * q[:, 2:] @ k[:, 1:].swapaxes(-1, -2), axis=-1), np.float64)
         for k in (keys, noisy)

@@ -18,14 +18,21 @@ def bench(
     model: Annotated[
         str, typer.Option(help="An mlx-lm model: path or hub name; the demo model if left out.")
     ] = "",
-    contexts: Annotated[str, typer.Option(help="Context lengths, with commas.")] = "1024,8192",
+    contexts: Annotated[
+        str | None,
+        typer.Option(help="Lengths, with commas. Default: 1024,8192; on a CPU 512,2048."),
+    ] = None,
     caches: Annotated[str, typer.Option(help="Caches to compare, with commas.")] = DEFAULT_CACHES,
     batch: Annotated[int, typer.Option(min=1, help="Rows that decode together.")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Tokens of a decode round.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="Decode rounds, in turns.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure prefill and decode speed, peak memory and cache bytes, fp16 beside compressed."""
+    """Measure prefill and decode speed, peak memory and cache bytes, fp16 beside compressed.
+
+    "Longest context" is what fits into the memory of the device beside the weights, by proportion.
+    """
+    import mlx.core as mx
     from rich.console import Console
 
     from tqgen_kernels.cli.progress import bars
@@ -35,7 +42,8 @@ def bench(
     from tqgen_kernels.quality.speed import measure_speed
 
     console = Console(stderr=True)
-    lengths = _lengths(contexts)
+    small = mx.default_device() == mx.cpu
+    lengths = _lengths(contexts or ("512,2048" if small else "1024,8192"))
     with bars(console) as progress:
         path = model or str(demo_model(say=progress.console.print, progress=progress.update))
         loaded = load_model(path)
@@ -56,11 +64,29 @@ def bench(
                 progress=progress.update,
             )
         ]
-    weights = _weight_bytes(loaded.model)
+    memory = _memory_bytes()
+    rows = _rows(found, memory, loaded.weight_bytes)
     if as_json:
-        typer.echo(json.dumps([asdict(speed) for speed in found], indent=1))
+        typer.echo(json.dumps(rows, indent=1))
     else:
-        _print_table(found, weights)
+        _print_table(rows, memory)
+
+
+def _rows(found: list[Speed], memory: int, weights: int) -> list[dict[str, Any]]:
+    """What was measured, and what follows from it for `memory` bytes."""
+    from tqgen_kernels.quality.speed import longest_context
+
+    plain = {speed.context: speed.decode for speed in found if speed.cache == "fp16"}
+    rows = []
+    for speed in found:
+        row = {**asdict(speed), "times_fp16": None, "longest_context": None}
+        if not speed.error:
+            if plain.get(speed.context):
+                row["times_fp16"] = speed.decode / plain[speed.context]
+            one = speed.cache_bytes // speed.batch
+            row["longest_context"] = longest_context(memory, weights, one, speed.context)
+        rows.append(row)
+    return rows
 
 
 def _lengths(contexts: str) -> list[int]:
@@ -73,40 +99,30 @@ def _lengths(contexts: str) -> list[int]:
     return lengths
 
 
-def _weight_bytes(model: Any) -> int:
-    from mlx.utils import tree_flatten
-
-    arrays: Any = tree_flatten(model.parameters())
-    return sum(array.nbytes for _, array in arrays)
-
-
-def _print_table(found: list[Speed], weights: int) -> None:
+def _print_table(rows: list[dict[str, Any]], memory: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tqgen_kernels.quality.speed import longest_context
-
-    memory = _memory_bytes()
-    table = Table(
-        "context", "cache", "prefill tok/s", "decode tok/s", "x fp16", "cache MB", "peak MB"
-    )
+    table = Table()
+    for name in ("context", "cache"):
+        table.add_column(name)
+    for name in ("prefill tok/s", "decode tok/s", "x fp16", "cache MB", "peak MB"):
+        table.add_column(name, justify="right")
     table.add_column(f"longest context in {memory / 2**30:.0f} GiB", justify="right")
-    for speed in found:
-        if speed.error:
-            table.add_row(str(speed.context), speed.cache, speed.error, *[""] * 5)
+    for row in rows:
+        first = str(row["context"]), row["cache"]
+        if row["error"]:
+            table.add_row(*first, row["error"])
             continue
-        base = [s.decode for s in found if s.context == speed.context and s.cache == "fp16"]
-        ratio = f"{speed.decode / base[0]:.2f}" if base and base[0] else "-"
-        longest = longest_context(memory, weights, speed.cache_bytes // speed.batch, speed.context)
+        ratio = row["times_fp16"]
         table.add_row(
-            str(speed.context),
-            speed.cache,
-            f"{speed.prefill:.0f}",
-            f"{speed.decode:.1f}",
-            ratio,
-            f"{speed.cache_bytes / 1e6:.1f}",
-            f"{speed.peak_bytes / 1e6:.0f}",
-            f"{longest:,}",
+            *first,
+            f"{row['prefill']:.0f}",
+            f"{row['decode']:.1f}",
+            "-" if ratio is None else f"{ratio:.2f}",
+            f"{row['cache_bytes'] / 1e6:.1f}",
+            f"{row['peak_bytes'] / 1e6:.0f}",
+            f"{row['longest_context']:,}",
         )
     Console().print(table)
 

@@ -34,7 +34,7 @@ def test_schemes_are_named_in_three_ways() -> None:
     assert TurboQuantKVCache(3).scheme == Scheme(3, 3)
     assert TurboQuantKVCache(key_bits=8, value_bits=3).scheme == Scheme(8, 3)
     assert TurboQuantKVCache(value_bits=3).scheme == Scheme(None, 3)
-    assert TurboQuantKVCache(scheme="small").scheme == Scheme(3, 3)
+    assert TurboQuantKVCache(scheme="small").scheme == Scheme(4, 2)
     assert TurboQuantKVCache().scheme == Scheme()
     for bad in ({"bits": 9}, {"bits": 0}, {"bits": 3.5}, {"scheme": "large"}, {"key_bits": "4"}):
         with pytest.raises(ValueError, match="not supported|unknown"):

@@ -77,7 +77,7 @@ def test_problems_come_from_a_model(
     (problems,) = asked
     attends = [p for p in problems if isinstance(p, AttendProblem)]
     assert [(p.key_dim, p.key_bits, p.gqa, p.kv_heads, p.dtype) for p in attends] == [
-        (128, 3, 4, 8, "bfloat16")
+        (128, 4, 4, 8, "bfloat16")
     ]
 
 

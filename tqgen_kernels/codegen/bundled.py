@@ -31,12 +31,12 @@ _SHAPES = (
     (128, 8),
     (256, 4),
 )
-_BITS = ((4, 3), (3, 3), (4, 4), (2, 2))  # the named schemes
+_BITS = ((4, 3), (4, 2), (4, 4), (3, 3), (2, 2))  # the named schemes
 
 
 _CODEBOOK: Final = "cubic"  # of the default scheme
 _FRAGMENT_DIMS = (64, 128, 256)
-_FRAGMENT_BITS = ((4, 3), (3, 3))
+_FRAGMENT_BITS = ((4, 3), (4, 2), (3, 3))
 
 
 @lru_cache(maxsize=1)
@@ -46,7 +46,7 @@ def bundled_problems() -> tuple[Problem, ...]:
     for dim in sorted({dim for dim, _ in _SHAPES}):
         for bits in sorted({b for pair in _BITS for b in pair}):
             layouts: tuple[Layout, ...] = ("key", "value")
-            if dim in _FRAGMENT_DIMS and bits in (3, 4):
+            if dim in _FRAGMENT_DIMS and bits in (2, 3, 4):
                 layouts = LAYOUTS
             for layout in layouts:
                 problems.append(EncodeProblem(dim, bits, layout, codebook=_CODEBOOK))

@@ -107,7 +107,7 @@ class Scheme:
 SCHEMES = {
     "near-lossless": Scheme(key_bits=4, value_bits=4),
     "balanced": Scheme(key_bits=4, value_bits=3),
-    "small": Scheme(key_bits=3, value_bits=3),
+    "small": Scheme(key_bits=4, value_bits=2),
     "tiny": Scheme(key_bits=2, value_bits=2),
     "seed": Scheme(
         3,

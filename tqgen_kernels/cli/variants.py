@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tqgen_kernels.backends.instructions import PerCoordinate
+    from tqgen_kernels.codegen.problem import Problem
+    from tqgen_kernels.codegen.variant import Config
+
+_KINDS = ("integer", "floating", "memory", "simd", "convert")
 
 
 def variants(
     problem: Annotated[str, typer.Argument(help="As in attend:key_dim=128,value_dim=128,...")],
     removed: Annotated[bool, typer.Option(help="Only the removed ones.")] = False,
     candidates: Annotated[bool, typer.Option(help="Only the candidates.")] = False,
+    instructions: Annotated[
+        bool, typer.Option(help="Count instructions per coordinate: a second or two each, once.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the candidates of a kernel problem and, for each removed one, the restriction."""
+    """List the candidates of a kernel problem and, for each removed one, the restriction.
+
+    --instructions compiles each candidate for the emulator and counts what it executes for one more
+    stored coordinate: integer and float operations, loads and stores, SIMD-group functions. It is
+    a count of optimised, vendor-neutral code (LLVM IR), not of any GPU's machine code.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -33,6 +48,7 @@ def variants(
         for p in points
         if not (removed and p.removed_by is None) and not (candidates and p.removed_by)
     ]
+    counts = _counts(parsed, [p.config for p in shown if not p.removed_by]) if instructions else {}
     if as_json:
         rows = [
             {
@@ -40,6 +56,7 @@ def variants(
                 "removed_by": p.removed_by,
                 "default": p.config == default,
             }
+            | ({"instructions": _shown(counts[p.config])} if p.config in counts else {})
             for p in shown
         ]
         typer.echo(json.dumps(rows, indent=1))
@@ -49,12 +66,38 @@ def variants(
     for tunable in declared:
         values = ", ".join(str(value) for value in tunable.values)
         tunables.add_row(tunable.name, values, tunable.meaning)
-    table = Table(*(t.name for t in declared), "candidate")
+    columns = ("instructions", *_KINDS) if counts else ()
+    table = Table(*(t.name for t in declared), *columns, "candidate")
     for p in shown:
         status = "the default" if p.config == default else "yes"
         status = f"no: {p.removed_by}" if p.removed_by else status
-        table.add_row(*(str(value) for _, value in p.config.values), status)
+        count = _shown(counts[p.config]) if p.config in counts else {}
+        cells = (f"{count[c]:.2f}" if c in count else "" for c in columns)
+        table.add_row(*(str(value) for _, value in p.config.values), *cells, status)
     allowed = sum(p.removed_by is None for p in points)
     console = Console()
     console.print(tunables, table, sep="\n")
     console.print(f"{len(points)} points, {allowed} candidates, {len(points) - allowed} removed.")
+    if counts:
+        console.print("instructions: per stored coordinate, conversions between floats left out.")
+
+
+def _counts(problem: Problem, configs: list[Config]) -> dict[Config, PerCoordinate]:
+    """Raises ValueError for a family that has no stored coordinates."""
+    from rich.progress import track
+
+    from tqgen_kernels.backends.instructions import is_counted, per_coordinate
+    from tqgen_kernels.codegen.render import render
+
+    if not is_counted(problem):
+        raise ValueError("Partial results have no stored coordinates: leave --instructions out.")
+    found = {}
+    for config in track(configs, "counting", transient=True):
+        count = per_coordinate(render(problem, config))
+        if count is not None:
+            found[config] = count
+    return found
+
+
+def _shown(count: PerCoordinate) -> dict[str, float]:
+    return {"instructions": count.total} | {kind: getattr(count, kind) for kind in _KINDS}

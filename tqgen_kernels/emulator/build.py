@@ -60,7 +60,7 @@ def kernel_library(
     """
     plain = compiler.kind == "gcc"
     flags = gcc_flags(checked) if plain else _flags(checked)
-    text = _translation_unit(name, kernel, template_args, plain=plain)
+    text = translation_unit(name, kernel, template_args, plain=plain)
     if fast_math:
         text = f"#define __FAST_MATH__ 1\n{text}"
     runtime = runtime_library(compiler)
@@ -96,7 +96,7 @@ def runtime_library(compiler: Compiler) -> Path:
         compile_or_raise(
             [*front, *flags, "-c", source, "-o", str(made)], "the emulator's runtime", out.parent
         )
-        _link(compiler, [made], out)
+        link(compiler, [made], out)
 
     return disk.stored(key, ".so", make, exclusive=True)
 
@@ -115,8 +115,8 @@ def _flags(checked: bool) -> list[str]:
     return [*_LANGUAGE, "-target", target(), *machine_flags(), *(_CHECKED if checked else _FAST)]
 
 
-def _translation_unit(
-    name: str, kernel: GeneratedKernel, template_args: str, *, plain: bool
+def translation_unit(
+    name: str, kernel: GeneratedKernel, template_args: str, *, plain: bool = False
 ) -> str:
     """The kernel's text with line markers: `NAME.header`, then `NAME` for the author's source."""
     lines = rewrite(kernel.text, swizzle_calls=plain).split("\n")
@@ -142,10 +142,10 @@ def _compile(
         include = ["-include", str(headers() / "plain" / "metal.h")]
         command = [compiler.path, *flags, *include, "-x", "c++", source.name, "-c"]
         compile_or_raise([*command, "-o", made.name], name, out.parent)
-        _link(compiler, [made, runtime], out)
+        link(compiler, [made, runtime], out)
         return
     _translate(compiler, name, source, flags, made)
-    _link(compiler, [made, runtime], out)
+    link(compiler, [made, runtime], out)
 
 
 def _translate(compiler: Compiler, name: str, source: Path, flags: list[str], made: Path) -> None:
@@ -185,15 +185,22 @@ def _to_object(compiler: Compiler, name: str, source: Path, flags: list[str], ma
         checked = check_shifts(ir.read_text())
         if hands_out_variables(checked):
             ir.write_text(made_inline(checked, _KERNEL))
-            inline = [*compiler.clang, *_back_end(flags, "-O0"), "-S", "-emit-llvm", "-x", "ir"]
+            inline = [
+                *compiler.clang,
+                *back_end_flags(flags, "-O0"),
+                "-S",
+                "-emit-llvm",
+                "-x",
+                "ir",
+            ]
             compile_or_raise([*inline, ir.name, "-o", f"{ir.stem}.inline.ll"], name, folder)
             checked = ir.with_name(f"{ir.stem}.inline.ll").read_text()
         ir.write_text(check_variables(checked))
-        back = [*compiler.clang, *_back_end(flags), "-x", "ir", ir.name, "-c", "-o", made.name]
+        back = [*compiler.clang, *back_end_flags(flags), "-x", "ir", ir.name, "-c", "-o", made.name]
         compile_or_raise(back, name, folder)
 
 
-def _back_end(flags: list[str], optimisation: str = "") -> list[str]:
+def back_end_flags(flags: list[str], optimisation: str = "") -> list[str]:
     """Of `flags` those that concern code generation: what follows `-x cl` is gone by then.
 
     With an `optimisation` of its own the text stays as it is but for that: no checks are added.
@@ -206,7 +213,7 @@ def _back_end(flags: list[str], optimisation: str = "") -> list[str]:
     return [*kept, *options, "-Wno-override-module"]
 
 
-def _link(compiler: Compiler, made: list[Path], out: Path) -> None:
+def link(compiler: Compiler, made: list[Path], out: Path) -> None:
     """Kernels name the runtime they were linked with: two compilers' may be in one process."""
     files = [str(path) for path in made]
     if sys.platform == "darwin":

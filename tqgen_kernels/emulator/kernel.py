@@ -143,12 +143,18 @@ class MetalKernel:
                 self.atomic_outputs, inputs, dtypes, values, mlx_version=_mlx_version(),
             )  # fmt: skip
             arguments = template_arguments([_metal_text(value) for _, value in values])
-            fast_math = self.math_mode == "fast"
-            path = kernel_library(
-                compiler, self.name, generated, arguments, checked=checked, fast_math=fast_math
-            )
-            found = self._loaded[key] = generated, load(compiler, path)
+            library = self._library(compiler, generated, arguments, checked)
+            found = self._loaded[key] = generated, library
         return found
+
+    def _library(
+        self, compiler: Compiler, generated: GeneratedKernel, arguments: str, checked: bool
+    ) -> Library:
+        fast_math = self.math_mode == "fast"
+        path = kernel_library(
+            compiler, self.name, generated, arguments, checked=checked, fast_math=fast_math
+        )
+        return load(compiler, path)
 
     def _input_memory(
         self, generated: GeneratedKernel, views: Sequence[NDArray[Any]]

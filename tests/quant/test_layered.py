@@ -11,6 +11,7 @@ import pytest
 from tqgen_kernels.quant.layered import (
     FORMAT,
     LayeredScheme,
+    distinct,
     exact_ends,
     for_layers,
     read_scheme,
@@ -53,6 +54,11 @@ def test_a_guard_given_is_that_of_all_layers() -> None:
     assert isinstance(guarded, LayeredScheme)
     assert {layer.guard for layer in guarded.layers} == {"warn"}
     assert scheme_of(guard="off") == Scheme(guard="off")
+
+
+def test_layers_share_schemes() -> None:
+    assert distinct(Scheme()) == [Scheme()]
+    assert distinct(LayeredScheme((*TWO.layers, *TWO.layers))) == list(TWO.layers)
 
 
 def test_as_many_layers_as_the_model_has() -> None:

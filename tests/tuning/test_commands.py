@@ -13,6 +13,8 @@ from tests.tuning.fake import PROBLEM, tuned
 from tqgen_kernels import autotuning
 from tqgen_kernels.cli.main import COMMANDS, load
 from tqgen_kernels.codegen.problem import AttendProblem, Problem, format_problem
+from tqgen_kernels.quant.layered import LayeredScheme, write_scheme
+from tqgen_kernels.quant.scheme import Scheme
 from tqgen_kernels.tuning.database.folder import Database
 
 ABSENT = "cuda" if sys.platform == "darwin" else "metal"
@@ -79,6 +81,18 @@ def test_problems_come_from_a_model(
     assert [(p.key_dim, p.key_bits, p.gqa, p.kv_heads, p.dtype) for p in attends] == [
         (128, 4, 4, 8, "bfloat16")
     ]
+
+
+def test_problems_of_a_scheme_file_are_those_of_all_its_layers(
+    cache: Database, asked: list[tuple[Problem, ...]], tmp_path: Path
+) -> None:
+    path = tmp_path / "own.json"
+    write_scheme(path, LayeredScheme((Scheme(4, 2), Scheme(3, 2), Scheme(4, 2))), {})
+    assert call("autotune", "--head-dim", 64, "--scheme", path)[0] == 0
+    (problems,) = asked
+    attends = [p for p in problems if isinstance(p, AttendProblem)]
+    assert {(p.key_bits, p.value_bits) for p in attends} == {(4, 2), (3, 2)}
+    assert len(set(problems)) == len(problems)
 
 
 def test_problems_come_from_options(cache: Database, asked: list[tuple[Problem, ...]]) -> None:

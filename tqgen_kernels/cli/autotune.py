@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tqgen_kernels.codegen.problem import Problem
+    from tqgen_kernels.quant.layered import LayeredScheme
     from tqgen_kernels.quant.scheme import Scheme
     from tqgen_kernels.tuning.record.record import Record
     from tqgen_kernels.tuning.search.tuner import Progress
@@ -30,7 +31,7 @@ def autotune(
     ] = None,
     bundled: Annotated[bool, typer.Option(help="The problems that records ship for.")] = False,
     scheme: Annotated[
-        str | None, typer.Option(help="Named scheme; --key-bits and --value-bits instead of it.")
+        str | None, typer.Option(help="Name or file; --key-bits and --value-bits instead of it.")
     ] = None,
     key_bits: Annotated[int | None, typer.Option(help="1 to 8.")] = None,
     value_bits: Annotated[int | None, typer.Option(help="1 to 8.")] = None,
@@ -77,12 +78,12 @@ def autotune(
     from tqgen_kernels import backends
     from tqgen_kernels.autotuning import autotune as tune
     from tqgen_kernels.autotuning import device_backend
-    from tqgen_kernels.quant.scheme import Scheme
+    from tqgen_kernels.quant.layered import scheme_of
     from tqgen_kernels.tuning.search.budget import parse_seconds
     from tqgen_kernels.tuning.search.strategy import strategy as strategy_of
 
     seconds = None if budget == "none" else parse_seconds(budget)
-    chosen = Scheme.of(key_bits=key_bits, value_bits=value_bits, scheme=scheme)
+    chosen = scheme_of(key_bits=key_bits, value_bits=value_bits, scheme=scheme)
     sizes = {"contexts": tuple(context)} if context else {}
     wanted = _problems(
         problems or [],
@@ -135,7 +136,7 @@ def _problems(
     model: str | None,
     head_dim: int | None,
     shape: tuple[int, int],
-    scheme: Scheme,
+    scheme: Scheme | LayeredScheme,
     dtype: str | None,
     sizes: Mapping[str, Any],
 ) -> list[Problem]:
@@ -143,6 +144,7 @@ def _problems(
     from tqgen_kernels.codegen.bundled import bundled_problems
     from tqgen_kernels.codegen.model import AttentionShape, model_problems, shape_of
     from tqgen_kernels.codegen.problem import parse_problem
+    from tqgen_kernels.quant.layered import distinct
 
     ways = [bool(texts), bundled, model is not None, head_dim is not None]
     if sum(ways) != 1:
@@ -153,11 +155,15 @@ def _problems(
         return list(bundled_problems())
     if model is not None:
         config = _model_config(model)
-        return list(model_problems(shape_of(config), scheme, dtype or _dtype(config), **sizes))
-    assert head_dim is not None
-    kv_heads, gqa = shape
-    attention = AttentionShape(kv_heads * gqa, kv_heads, head_dim, head_dim)
-    return list(model_problems(attention, scheme, dtype or _dtype({}), **sizes))
+        attention = shape_of(config)
+    else:
+        assert head_dim is not None
+        config = {}
+        kv_heads, gqa = shape
+        attention = AttentionShape(kv_heads * gqa, kv_heads, head_dim, head_dim)
+    kind = dtype or _dtype(config)
+    found = [model_problems(attention, own, kind, **sizes) for own in distinct(scheme)]
+    return list(dict.fromkeys(problem for problems in found for problem in problems))
 
 
 def _model_config(model: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import mlx.core as mx
 from tqgen_kernels import backends
 from tqgen_kernels.codegen.model import model_problems, shape_of
 from tqgen_kernels.codegen.problem import Problem, family_of
+from tqgen_kernels.quant.layered import LayeredScheme, distinct
 
 from .gguf import Progress
 from .weights import Say
@@ -37,11 +38,13 @@ class Chosen:
     tuning: str
 
 
-def demo_problems(loaded: LoadedModel, scheme: Scheme) -> tuple[Problem, ...]:
+def demo_problems(loaded: LoadedModel, scheme: Scheme | LayeredScheme) -> tuple[Problem, ...]:
     """The problems of a model under a scheme, at the context lengths that the demo reaches."""
     contexts = (1024,) if mx.default_device() == mx.cpu else (1024, 4096)
     dtype = str(loaded.dtype).rpartition(".")[2]
-    return model_problems(shape_of(loaded.config), scheme, dtype, contexts=contexts)
+    shape = shape_of(loaded.config)
+    found = [model_problems(shape, own, dtype, contexts=contexts) for own in distinct(scheme)]
+    return tuple(dict.fromkeys(problem for problems in found for problem in problems))
 
 
 def label(problem: Problem) -> str:

@@ -68,6 +68,11 @@ def is_path(name: str) -> bool:
     return name not in SCHEMES and name.endswith(SUFFIX)
 
 
+def distinct(scheme: Scheme | LayeredScheme) -> list[Scheme]:
+    """The different schemes of all layers, in order."""
+    return [scheme] if isinstance(scheme, Scheme) else list(dict.fromkeys(scheme.layers))
+
+
 def for_layers(scheme: Scheme | LayeredScheme, count: int) -> Sequence[Scheme]:
     """One scheme for each of `count` layers. Raises ValueError if there are more or fewer."""
     if isinstance(scheme, Scheme):

@@ -85,11 +85,14 @@ def step(case: Case, caches: list[Any], q: mx.array, x: mx.array) -> mx.array:
     """A decode step of all layers: the last one's output."""
     mask = caches[0].make_mask(1)
     for cache in caches:
-        keys, values = cache.update_and_fetch(x, x)
-        q = scaled_dot_product_attention(
-            q, keys, values, cache=cache, scale=case.head_dim**-0.5, mask=mask
-        )
+        q = attention(cache, q, x, case.head_dim**-0.5, mask)
     return q
+
+
+def attention(cache: Any, q: mx.array, x: mx.array, scale: float, mask: Any) -> mx.array:
+    """As a model's layer calls it: what follows shows that nothing but attention sees the keys."""
+    keys, values = cache.update_and_fetch(x, x)
+    return scaled_dot_product_attention(q, keys, values, cache=cache, scale=scale, mask=mask)
 
 
 def inputs(case: Case) -> tuple[mx.array, mx.array]:

@@ -20,7 +20,7 @@ from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.quant.scheme import Scheme
 
 KEY_BOUND = 0.75  # nats; layers of a sound model reach 0.1 with 4 bits, 0.3 with 3, 1 with 2
-SAFE_BITS, SAFE_BOUND = 8, 0.1
+SAFE_BITS, SAFE_BOUND = 8, 0.04  # what 4 bits cost the middle one of sound layers
 QUERIES = 8  # the newest of a chunk: every packed token is older than any of them
 TILES = 4  # of the packed ones, the newest
 

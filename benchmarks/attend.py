@@ -54,7 +54,7 @@ class Case:
             self.key_bits,
             self.value_bits,
             gqa=self.heads // self.kv_heads,
-            codebook="cubic",
+            codebook="mixed",
             storage=storage,
             kv_heads=self.kv_heads,
             batch=self.batch,

@@ -15,7 +15,7 @@ import mlx.core as mx
 from tqgen_kernels import backends, kernels
 from tqgen_kernels.backends import portable
 from tqgen_kernels.codegen.families.attend import Row
-from tqgen_kernels.quant.codebook import CodebookKind
+from tqgen_kernels.quant.codebook import CodebookKind, side_kind
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE
 
@@ -205,7 +205,7 @@ def attend_dequantized(
             [attend_dequantized(q[i : i + 1], store.row(i), **own) for i in rows]  # type: ignore[arg-type]
         )
     tiles, count, unseen = store.rows[0]
-    sides = {
+    sides: dict[Literal["key", "value"], tuple[mx.array, ...]] = {
         "key": (store.key_words, store.key_scales, store.exact_keys),
         "value": (store.value_words, store.value_scales, store.exact_values),
     }
@@ -223,7 +223,7 @@ def attend_dequantized(
                 seed=store.key_seed if side == "key" else store.value_seed,
                 layout=layout,
                 dtype=q.dtype,
-                codebook=store.codebook,
+                codebook=side_kind(store.codebook, side),
             )
             held = mx.concatenate([packed[:, :, unseen:], held], axis=2)
         if side == "key" and sinks is not None and store.centre is not None:

@@ -86,7 +86,7 @@ def _fragment_problems(head_dim: int) -> Iterator[Problem]:
             value_bits,
             gqa,
             q_len,
-            codebook="cubic",
+            codebook="mixed",
             storage="fragment",
             kv_heads=2,
         )

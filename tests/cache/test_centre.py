@@ -21,6 +21,7 @@ from tqgen_kernels.cache.side import PackedSide
 from tqgen_kernels.cache.state import read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.operations import Storage, attend, encode
+from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.quant.packing import TILE
 
 SMALL = Scheme(3, 3)
@@ -276,7 +277,7 @@ def test_without_centring_or_sinks_tiles_hold_the_keys_themselves(
         seed=42,
         layout=layout,
         norm_correction=scheme.norm_correction,
-        codebook=scheme.codebook,
+        codebook=side_kind(scheme.codebook, "key"),
     )
     assert mx.array_equal(side.words[:, :, : side.tiles], words)
 

@@ -79,7 +79,7 @@ def test_words_in_a_file_are_token_major() -> None:
     state = dict(zip(NAMES, filled(TurboQuantKVCache(bits=3)).state, strict=True))
     x = mx.random.normal((1, 2, 60, 64), key=mx.random.key(64)).astype(mx.float16)
     codes = packing.unpack(np.array(state["value_words"]), 64, 3)
-    expected = reference.encode(np.array(x), 3, 43, codebook=str(state["codebook"]))
+    expected = reference.encode(np.array(x), 3, 43, codebook="uniform")
     assert (codes[:, :, :32] == expected.codes[:, :, 4:36]).mean() > 0.999
     assert state["key_words"].shape == (1, 2, 64, 9)
     assert state["exact_keys"].shape == (1, 2, 86, 96)

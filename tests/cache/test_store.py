@@ -18,7 +18,7 @@ from tqgen_kernels.cache.state import read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.operations import MAX_Q_LEN, Storage
 from tqgen_kernels.quant import reference
-from tqgen_kernels.quant.codebook import CodebookKind
+from tqgen_kernels.quant.codebook import CodebookKind, side_kind
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.packing import TILE
 
@@ -44,7 +44,7 @@ class PlainSide:
                 self.centre = np.mean(self.tokens[s.sinks : s.sinks + CENTRE_TOKENS], axis=0)
             for i in range(TILE):
                 at = s.sinks + self.tiles * TILE + i
-                book = s.codebook
+                book = side_kind(s.codebook, "key" if self.seed == s.key_seed else "value")
                 token = self.tokens[at] - self.centre
                 encoded = reference.encode(
                     token, self.bits, self.seed, s.norm_correction, codebook=book
@@ -92,7 +92,7 @@ steps = st.lists(
     residual=st.sampled_from([0, 8, 40]),
     sinks=st.sampled_from([0, 1, 4]),
     correction=st.booleans(),
-    codebook=st.sampled_from(["lloyd-max", "uniform", "cubic"]),
+    codebook=st.sampled_from(["lloyd-max", "uniform", "cubic", "mixed"]),
     centre=st.booleans(),
     storage=st.sampled_from(["tiles", "fragment"]),
     first=st.integers(1, 150),

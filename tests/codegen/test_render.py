@@ -25,7 +25,7 @@ PROBLEMS: tuple[Problem, ...] = (
     QKScoresProblem(80, 3, gqa=3),
     AttendProblem(128, 64, 4, 3, gqa=4),
     AttendProblem(80, 96, 5, 1, gqa=2, q_len=3),
-    AttendProblem(128, 64, 4, 3, gqa=7, codebook="cubic", storage="fragment"),
+    AttendProblem(128, 64, 4, 3, gqa=7, codebook="mixed", storage="fragment"),
     EncodeProblem(96, 3, "key_fragment", codebook="uniform"),
     DequantizeProblem(96, 5, "value_fragment", codebook="cubic"),
     CombineProblem(112),

@@ -35,7 +35,7 @@ def verify(problem: Problem, config: Config | None = None, tokens: int = 300) ->
 
 PROBLEMS = (
     problem(64, 3, 3, gqa=4, kv_heads=2),
-    problem(128, 4, 3, gqa=7, q_len=2, dtype="float16"),
+    problem(128, 4, 3, gqa=7, q_len=2, dtype="float16", codebook="mixed"),
     problem(96, 2, 2, gqa=3, q_len=4, codebook="uniform", batch=2),
 )
 CASES = [

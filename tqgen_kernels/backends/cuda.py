@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+from tqgen_kernels.backends.metal_call import arguments
 from tqgen_kernels.codegen.problem import family_of
 from tqgen_kernels.codegen.variant import Launch, Variant
 from tqgen_kernels.files import cache_dir, write_atomically
@@ -102,17 +103,18 @@ def build(variant: Variant) -> Launcher:
         )
 
     def launch(inputs: Sequence[mx.array], geometry: Launch) -> list[mx.array]:
-        _check_grid(geometry)
         outputs: list[mx.array] = kernel(geometry.threadgroup)(
-            inputs=list(inputs),
-            grid=geometry.grid,
-            threadgroup=geometry.threadgroup,
-            output_shapes=geometry.output_shapes,
-            output_dtypes=[getattr(mx, dtype) for dtype in geometry.output_dtypes],
+            inputs=list(inputs), **_arguments(geometry)
         )
         return outputs
 
     return launch
+
+
+@lru_cache(maxsize=256)
+def _arguments(geometry: Launch) -> dict[str, Any]:
+    _check_grid(geometry)
+    return arguments(geometry)
 
 
 def _check_grid(geometry: Launch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -11,6 +12,17 @@ from tqgen_kernels.codegen.variant import Launch, Variant
 
 if TYPE_CHECKING:
     from tqgen_kernels.backends import Launcher
+
+
+@lru_cache(maxsize=256)
+def arguments(geometry: Launch) -> dict[str, Any]:
+    """What MLX's call takes of a geometry: made once, not at every layer and token."""
+    return {
+        "grid": geometry.grid,
+        "threadgroup": geometry.threadgroup,
+        "output_shapes": list(geometry.output_shapes),
+        "output_dtypes": [getattr(mx, dtype) for dtype in geometry.output_dtypes],
+    }
 
 
 def launcher(metal_kernel: Callable[..., Any], variant: Variant) -> Launcher:
@@ -24,13 +36,7 @@ def launcher(metal_kernel: Callable[..., Any], variant: Variant) -> Launcher:
     )
 
     def launch(inputs: Sequence[mx.array], geometry: Launch) -> list[mx.array]:
-        outputs: list[mx.array] = kernel(
-            inputs=list(inputs),
-            grid=geometry.grid,
-            threadgroup=geometry.threadgroup,
-            output_shapes=geometry.output_shapes,
-            output_dtypes=[getattr(mx, dtype) for dtype in geometry.output_dtypes],
-        )
+        outputs: list[mx.array] = kernel(inputs=list(inputs), **arguments(geometry))
         return outputs
 
     return launch

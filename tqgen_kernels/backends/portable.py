@@ -277,7 +277,12 @@ def _attend(q: mx.array, store: Packed, scale: float, sinks: mx.array | None) ->
         rotated = rotate(grouped, store.key_seed) * float(key_dim**-0.5)
         words, scales = store.key_words[:, :, start:], store.key_scales[:, :, start:]
         keys = _centroids_of_tiles(
-            words, tiles, key_dim, store.key_bits, key_layout, store.codebook
+            words,
+            tiles,
+            key_dim,
+            store.key_bits,
+            key_layout,
+            codebooks.side_kind(store.codebook, "key"),
         )
         packed = (rotated @ _swap(keys)) * _scales_of_tiles(scales, tiles)
         packed = packed[..., live]
@@ -295,8 +300,9 @@ def _attend(q: mx.array, store: Packed, scale: float, sinks: mx.array | None) ->
     out = weights[..., split:] @ store.exact_values[:, :, :exact].astype(mx.float32)
     if tiles:
         words, scales = store.value_words[:, :, start:], store.value_scales[:, :, start:]
+        value_kind = codebooks.side_kind(store.codebook, "value")
         values = _centroids_of_tiles(
-            words, tiles, value_dim, store.value_bits, value_layout, store.codebook
+            words, tiles, value_dim, store.value_bits, value_layout, value_kind
         )
         scaled = weights[..., :split] * _scales_of_tiles(scales, tiles)[..., live]
         out = out + unrotate(scaled @ values[:, :, live], store.value_seed)

@@ -230,7 +230,7 @@ class Stack:
             v.scheme.bits,
             k.scheme.seed,
             v.scheme.seed,
-            k.scheme.codebook,
+            self._stores[0].scheme.codebook,
             self._stores[0].storage or "tiles",
             k.centre,
         )

@@ -15,6 +15,7 @@ from tqgen_kernels.cache.side import ExactSide, PackedSide, SideScheme
 from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.kernels import storage_for
 from tqgen_kernels.operations import MAX_Q_LEN, Layout, Packed, Storage
+from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.scheme import Scheme
 
@@ -91,7 +92,7 @@ class Store:
         if self.storage == "fragment":
             layout = "key_fragment" if which == "key" else "value_fragment"
         centre = s.centre and s.sinks > 0 and which == "key"
-        own = (s.sinks, s.residual, s.norm_correction, s.codebook, centre)
+        own = (s.sinks, s.residual, s.norm_correction, side_kind(s.codebook, which), centre)
         return PackedSide(SideScheme(bits, seed, layout, *own), like)
 
     def sides(self) -> tuple[Side, ...]:

@@ -16,6 +16,7 @@ from tqgen_kernels.codegen.problem import (
     QKScoresProblem,
     Storage,
 )
+from tqgen_kernels.quant.codebook import side_kind
 
 # (head_dim, gqa) of models that people run: SmolLM2, Llama 3.2 1B, gpt-oss; Phi-2; Phi-3;
 # Llama 3, Qwen 2.5 and 3, Mistral; DeepSeek-V2 keys; Gemma 3.
@@ -34,7 +35,7 @@ _SHAPES = (
 _BITS = ((4, 3), (4, 2), (4, 4), (3, 3), (2, 2))  # the named schemes
 
 
-_CODEBOOK: Final = "cubic"  # of the default scheme
+_CODEBOOK: Final = "mixed"  # of the default scheme
 _FRAGMENT_DIMS = (64, 128, 256)
 _FRAGMENT_BITS = ((4, 3), (4, 2), (3, 3))
 
@@ -49,11 +50,12 @@ def bundled_problems() -> tuple[Problem, ...]:
             if dim in _FRAGMENT_DIMS and bits in (2, 3, 4):
                 layouts = LAYOUTS
             for layout in layouts:
-                problems.append(EncodeProblem(dim, bits, layout, codebook=_CODEBOOK))
-                problems.append(DequantizeProblem(dim, bits, layout, codebook=_CODEBOOK))
+                kind = side_kind(_CODEBOOK, "key" if layout.startswith("key") else "value")
+                problems.append(EncodeProblem(dim, bits, layout, codebook=kind))
+                problems.append(DequantizeProblem(dim, bits, layout, codebook=kind))
         problems.append(CombineProblem(dim))
     for dim, gqa in _SHAPES:
-        problems.append(QKScoresProblem(dim, 4, gqa=gqa, codebook=_CODEBOOK))
+        problems.append(QKScoresProblem(dim, 4, gqa=gqa, codebook=side_kind(_CODEBOOK, "key")))
         for key_bits, value_bits in _BITS:
             problems.append(_attend(dim, key_bits, value_bits, gqa, "tiles"))
         if dim in _FRAGMENT_DIMS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tqgen_kernels.codegen.problem import (
     DTYPES,
@@ -17,6 +17,7 @@ from tqgen_kernels.codegen.problem import (
     Problem,
     Storage,
 )
+from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.quant.scheme import Scheme
 
 DEFAULT_CONTEXTS = (1024, 4096, 16384)
@@ -78,11 +79,12 @@ def model_problems(
     kind: Dtype = dtype  # type: ignore[assignment]
     found: list[Problem] = []
     suffix = "_fragment" if storage == "fragment" else ""
-    for side, dim, bits in (
+    sides: tuple[tuple[Literal["key", "value"], int, int | None], ...] = (
         ("key", shape.key_dim, scheme.key_bits),
         ("value", shape.value_dim, scheme.value_bits),
-    ):
-        layout: Layout = side + suffix  # type: ignore[assignment]
+    )
+    for which, dim, bits in sides:
+        layout: Layout = which + suffix  # type: ignore[assignment]
         if bits is not None:
             found.append(
                 EncodeProblem(
@@ -91,7 +93,7 @@ def model_problems(
                     layout,
                     kind,
                     scheme.norm_correction,
-                    scheme.codebook,
+                    side_kind(scheme.codebook, which),
                     kv_heads=shape.kv_heads,
                     batch=batch,
                 )
@@ -102,7 +104,7 @@ def model_problems(
                     bits,
                     layout,
                     kind,
-                    codebook=scheme.codebook,
+                    codebook=side_kind(scheme.codebook, which),
                     kv_heads=shape.kv_heads,
                     batch=batch,
                 )

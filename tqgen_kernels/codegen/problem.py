@@ -10,7 +10,14 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias
 
-from tqgen_kernels.quant.codebook import CodebookKind, check_bits, check_kind, odd_polynomial
+from tqgen_kernels.quant.codebook import (
+    CodebookKind,
+    check_bits,
+    check_kind,
+    check_pair,
+    odd_polynomial,
+    side_kind,
+)
 from tqgen_kernels.quant.fragments import check_fragment_dim
 from tqgen_kernels.quant.hadamard import factor
 
@@ -69,10 +76,11 @@ def _check_storage(problem: AttendProblem) -> None:
     if problem.storage == "fragment":
         if problem.mask != "none":
             raise ValueError(f"mask {problem.mask!r} needs storage 'tiles', not 'fragment'.")
-        for name in ("key", "value"):
+        names: tuple[Literal["key", "value"], ...] = ("key", "value")
+        for name in names:
             dim, bits = getattr(problem, f"{name}_dim"), getattr(problem, f"{name}_bits")
             check_fragment_dim(dim, f"{name}_dim")
-            odd_polynomial(dim, bits, problem.codebook)
+            odd_polynomial(dim, bits, side_kind(problem.codebook, name))
 
 
 @dataclass(frozen=True)
@@ -172,7 +180,7 @@ class AttendProblem:
         for bits in (self.key_bits, self.value_bits):
             check_bits(bits)
         _check_dtype(self.dtype)
-        check_kind(self.codebook)
+        check_pair(self.codebook)
         _check_storage(self)
         _check_counts(self, gqa=MAX_GQA, q_len=MAX_Q_LEN, kv_heads=4096, batch=4096, context=2**24)
 

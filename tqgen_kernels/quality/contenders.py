@@ -18,7 +18,7 @@ from .teacher import CacheFactory
 
 MLX_GROUP = 64  # values that share mlx-lm's fp16 scale and bias
 DEFAULT_NAMES = ("fp16", "mlx-8", "mlx-4", "mlx-3", *SCHEMES)
-CUSTOM = re.compile(r"k([1-8]|16)v([1-8]|16)(?:-(lloyd-max|uniform|cubic))?")
+CUSTOM = re.compile(r"k([1-8]|16)v([1-8]|16)(?:-(lloyd-max|uniform|cubic|mixed))?")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def contender(
 
     'fp16'; 'mlx-B' (mlx-lm's QuantizedKVCache, B in 2, 3, 4, 6, 8); a named Scheme; 'kXvY',
     the default scheme with X key bits and Y value bits (16: not compressed), with '-lloyd-max',
-    '-uniform' or '-cubic' for that codebook; or the path of a scheme file, which ends in .json.
+    '-uniform', '-cubic' or '-mixed' for that codebook; or the path of a scheme file, *.json.
     centre: False leaves it out of our schemes. guard: in place of theirs. Raises ValueError.
     """
     if name == "fp16":

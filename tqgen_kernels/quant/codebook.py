@@ -4,6 +4,8 @@ lloyd-max  the centroids of least distortion (TurboQuant's), read from a table
 uniform    k step / 2, k = 2 code + 1 - 2^bits: decoded by arithmetic alone
 cubic      x (a + b x^2), x = k / 2: decoded by arithmetic, nearly as good as Lloyd-Max
 
+mixed      of a cache: cubic for its keys, uniform for its values
+
 Each kind has the parameters of least distortion for the density below: within 0.3 % (3 bits) and
 2 % (4 bits) of Lloyd-Max for cubic, 8 % and 21 % for uniform; at 2 bits cubic is Lloyd-Max.
 
@@ -21,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_BITS = 8
-CodebookKind = Literal["lloyd-max", "uniform", "cubic"]
-KINDS = ("lloyd-max", "uniform", "cubic")
+CodebookKind = Literal["lloyd-max", "uniform", "cubic", "mixed"]
+KINDS = ("lloyd-max", "uniform", "cubic")  # of one side
+PAIRS = (*KINDS, "mixed")  # of keys and values
 _TAIL = 12.0  # standard deviations past which the density is nothing
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
@@ -37,6 +40,23 @@ def check_kind(kind: str) -> None:
     """Raises ValueError unless kind is one of KINDS."""
     if kind not in KINDS:
         raise ValueError(f"codebook {kind!r} is not supported: use one of {', '.join(KINDS)}.")
+
+
+def check_pair(kind: str) -> None:
+    """Raises ValueError unless kind is one of PAIRS."""
+    if kind not in PAIRS:
+        raise ValueError(f"codebook {kind!r} is not supported: use one of {', '.join(PAIRS)}.")
+
+
+def side_kind(kind: CodebookKind, side: Literal["key", "value"]) -> CodebookKind:
+    """The codebook of one side of a cache whose codebook is `kind`.
+
+    "mixed" spends the exact shape where it counts: keys need bits several times more than values,
+    and a uniform code takes the GPU half of the arithmetic to decode.
+    """
+    if kind != "mixed":
+        return kind
+    return "cubic" if side == "key" else "uniform"
 
 
 def _density(y: NDArray[np.float64], dim: int) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from tqgen_kernels.codegen.family import Arrays, Example, Family, Restriction, T
 from tqgen_kernels.codegen.problem import AttendProblem
 from tqgen_kernels.codegen.variant import Config, Launch, Shape
 from tqgen_kernels.quant import reference
-from tqgen_kernels.quant.codebook import codebook
+from tqgen_kernels.quant.codebook import codebook, side_kind
 from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.quant.rotation import signs, unrotate
 
@@ -86,7 +86,9 @@ def _context(p: AttendProblem, config: Config) -> dict[str, Any]:
         "value_dim": p.value_dim,
         "value_bits": p.value_bits,
         "value_tile_words": vectors.tile_words(p.value_dim, p.value_bits, "value"),
-        "value_centroids": list(codebook(p.value_dim, p.value_bits, p.codebook)),
+        "value_centroids": list(
+            codebook(p.value_dim, p.value_bits, side_kind(p.codebook, "value"))
+        ),
     }
 
 
@@ -137,7 +139,9 @@ def params(
     gqa: heads that share a kv head; window: tokens that the exact window has room for.
     """
     header = (gqa, room, each, heads, window, scoring.scale_bits(scale), splits, q_len, key_dim)
-    return header + mask_strides + tuple(n for row in rows for n in (row.unseen, row.tiles, row.exact))
+    return (
+        header + mask_strides + tuple(n for row in rows for n in (row.unseen, row.tiles, row.exact))
+    )
 
 
 def rows_of(numbers: Any) -> list[Row]:
@@ -264,7 +268,8 @@ def _expected_row(
         codes = unpack_tiles(words, dim, bits, layout)
         scales = example.inputs[f"{name}_scales"][i : i + 1, :, : row.tiles]
         encoded = reference.Encoded(codes, scales.reshape(codes.shape[:-1]))
-        packed = reference.decode(encoded, bits, seed, codebook=p.codebook)[:, :, row.unseen :]
+        kind = side_kind(p.codebook, "key" if name == "key" else "value")
+        packed = reference.decode(encoded, bits, seed, codebook=kind)[:, :, row.unseen :]
         window = np.asarray(example.inputs[f"exact_{name}s"], np.float64)[i : i + 1, :, : row.exact]
         sides.append(np.concatenate([packed, window], axis=2))
     keys, values = sides

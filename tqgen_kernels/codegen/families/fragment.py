@@ -13,6 +13,7 @@ from tqgen_kernels.codegen.half_polynomial import half_polynomial
 from tqgen_kernels.codegen.problem import AttendProblem
 from tqgen_kernels.codegen.space import MAX_THREADGROUP_MEMORY
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.quant.hadamard import factor
 
 Float64: TypeAlias = NDArray[np.float64]
@@ -25,7 +26,7 @@ _IN_FLIGHT = Tunable(
 )
 _RESIDENT = Tunable(
     "resident",
-    (0, 16),
+    (12, 0, 16),
     "SIMD groups that the registers of a core should do for; 0: as the compiler likes. Only CUDA's "
     "compiler takes it",
 )
@@ -62,11 +63,13 @@ def context(p: AttendProblem, config: Config) -> dict[str, Any]:
         "key_dim": p.key_dim,
         "key_bits": p.key_bits,
         "key_tile_words": vectors.tile_words(p.key_dim, p.key_bits, "key_fragment"),
-        "key_polynomial": half_polynomial(p.key_dim, p.key_bits, p.codebook),
+        "key_polynomial": half_polynomial(p.key_dim, p.key_bits, side_kind(p.codebook, "key")),
         "value_dim": p.value_dim,
         "value_bits": p.value_bits,
         "value_tile_words": vectors.tile_words(p.value_dim, p.value_bits, "value_fragment"),
-        "value_polynomial": half_polynomial(p.value_dim, p.value_bits, p.codebook),
+        "value_polynomial": half_polynomial(
+            p.value_dim, p.value_bits, side_kind(p.codebook, "value")
+        ),
         "m": m,
         "power": power,
         "hadamard_rows": vectors.hadamard_rows(p.key_dim, transposed=False),
@@ -107,4 +110,8 @@ def verification(actual: Float64, expected: Float64) -> Verification:
 
 
 def default(p: AttendProblem) -> Config:
-    return Config.of(layout="fragment", rows=8, simdgroups=4, in_flight=2, resident=0, groups=384)
+    config = Config.of(
+        layout="fragment", rows=8, simdgroups=4, in_flight=2, resident=12, groups=384
+    )
+    # Of NVIDIA's 65536 registers a core 12 SIMD groups have 168 a lane: some 90 more than these.
+    return config if registers(p, config) <= 76 else Config.of(**{**config.mapping, "resident": 0})

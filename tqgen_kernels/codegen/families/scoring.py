@@ -11,7 +11,7 @@ from tqgen_kernels.codegen.families import vectors
 from tqgen_kernels.codegen.family import Restriction, Tunable
 from tqgen_kernels.codegen.space import MAX_THREADS
 from tqgen_kernels.codegen.variant import Config
-from tqgen_kernels.quant.codebook import codebook
+from tqgen_kernels.quant.codebook import codebook, side_kind
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE
 
@@ -65,7 +65,7 @@ def context(problem: Any, config: Config, key_dim: int, key_bits: int) -> dict[s
         "key_dim": key_dim,
         "key_bits": key_bits,
         "key_tile_words": vectors.tile_words(key_dim, key_bits, "key"),
-        "key_centroids": list(codebook(key_dim, key_bits, problem.codebook)),
+        "key_centroids": list(codebook(key_dim, key_bits, side_kind(problem.codebook, "key"))),
         "m": m,
         "power": power,
         "hadamard_rows": vectors.hadamard_rows(key_dim, transposed=False),

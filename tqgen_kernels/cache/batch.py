@@ -38,6 +38,7 @@ class BatchTurboQuantKVCache:
     """
 
     row_class: type[TurboQuantKVCache] = TurboQuantKVCache
+    step = TurboQuantKVCache.step
 
     def __init__(
         self,

@@ -109,7 +109,9 @@ def serve(
         from tqgen_kernels.serving import install
 
         install.show_savings(server)
-        if equal_answers:
+        # The layers of one rank may have nothing to seal where those of another have: ranks that
+        # hold different layers would not agree on what to reuse.
+        if equal_answers and "--pipeline" not in context.args:
             install.equal_answers(server)
 
     run("server", context, scheme, fp16_layers, prepare=prepare)

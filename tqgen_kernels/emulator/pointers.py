@@ -21,6 +21,9 @@ MEMORY = re.compile(
     r"^  call void @llvm\.(?P<what>memcpy|memmove|memset)\S*\(ptr (?:[a-z_]+(?: \d+)? )*"
     rf"(?P<to>{_POINTER}), (?P<from>[^,]*), (?P<size>i64 [^,]+), i1"
 )
+_PASSES_ON = re.compile(
+    rf"^  (?P<name>{VALUE}) = (?:phi|insertelement|extractelement|shufflevector) "
+)
 NAMES = re.compile(VALUE)
 _BITS = {"float": 32, "double": 64, "half": 16, "bfloat": 16, "ptr": 64}
 _HARMLESS = ("@llvm.lifetime", "@llvm.dbg", "#dbg", "!nosanitize", " icmp ")
@@ -83,13 +86,35 @@ def _follow(f: Function, line: str) -> None:
 
 
 def _copy(f: Function, body: list[str]) -> None:
-    """Structures are copied to where arguments are passed, or to another variable."""
-    for line in body:
-        if (match := MEMORY.match(line)) and "!annotation" not in line:
-            to, source = (f.into.get(p) for p in (match["to"], match["from"].split()[-1]))
-            if match["what"] != "memset" and source in f.filled and to and to not in f.filled:
-                f.filled.add(to)
-                f.copies[to] = f.copies.get(source, source)
+    """Variables that hold copies of others, whole or in part, are watched, too."""
+    while True:
+        before = len(f.filled)
+        values: dict[str, str] = {}
+        for line in body:
+            if "!annotation" in line or "!nosanitize" in line:
+                continue
+            if match := LOAD.match(line):
+                source = f.into.get(match["from"])
+                if source in f.filled and source is not None:
+                    values[match["name"]] = source
+            elif match := STORE.match(line):
+                _copied(f, values.get(match["value"]), f.into.get(match["to"]))
+            elif match := MEMORY.match(line):
+                source = f.into.get(match["from"].split()[-1])
+                if match["what"] != "memset" and source in f.filled:
+                    _copied(f, source, f.into.get(match["to"]))
+            elif match := _PASSES_ON.match(line):
+                operands = [values[n] for n in NAMES.findall(line) if n in values]
+                if operands:
+                    values[match["name"]] = operands[0]
+        if len(f.filled) == before:
+            return
+
+
+def _copied(f: Function, source: str | None, to: str | None) -> None:
+    if source is not None and to is not None and to not in f.filled and to in f.types:
+        f.filled.add(to)
+        f.copies[to] = f.copies.get(source, source)
 
 
 def _lose(f: Function, line: str) -> None:

@@ -151,6 +151,8 @@ def _message(
         return _race(r, element, what, who)
     if kind == "uninitialised-read" and r.name:
         return f"'{buffer}' is read before anything was written to it; {who}"
+    if kind == "uninitialised-read" and r.soft:
+        return f"{element} in {what} is read, but what was stored there was never written; {who}"
     if kind == "uninitialised-read":
         return f"{element} in {what} is read before anything was written there; {who}"
     if kind == "barrier-divergence":

@@ -9,7 +9,9 @@ variable is computed beside it. A variable whose address goes out of sight is le
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
+from tqgen_kernels.emulator.called import Called
 from tqgen_kernels.emulator.pointers import (
     ALLOCA,
     DEFINE,
@@ -26,11 +28,14 @@ from tqgen_kernels.emulator.pointers import (
 
 _INSERT = re.compile(
     rf"^  (?P<name>{VALUE}) = insertelement (?P<type><[^>]*>) (?P<vector>[^,]+), "
-    r"[^,]+(?:\([^)]*\))?, (?P<index>i\d+ [^,]+)"
+    r"\w+ (?P<element>[^,]+(?:\([^)]*\))?), (?P<index>i\d+ [^,]+)"
 )
 _EXTRACT = re.compile(
-    rf"^  {VALUE} = extractelement (?P<type><[^>]*>) (?P<vector>{VALUE}), (?P<index>i\d+ [^,]+)"
+    rf"^  (?P<name>{VALUE}) = extractelement (?P<type><[^>]*>) (?P<vector>{VALUE}), "
+    r"(?P<index>i\d+ [^,]+)"
 )
+_PHI = re.compile(rf"^  (?P<name>{VALUE}) = phi \S.*? (?P<incoming>\[ .*\])")
+_INCOMING = re.compile(rf"\[ ([^,]+), ({VALUE}) \]")
 _SHUFFLE = re.compile(
     rf"^  (?P<name>{VALUE}) = shufflevector (?P<type><[^>]*>) (?P<a>{VALUE}|poison|[^%].*?), "
     rf"(?P<type2><[^>]*>) (?P<b>{VALUE}|poison|[^%].*?), <(?P<n>\d+) x i32> (?P<mask><.*?>|\w+)"
@@ -46,7 +51,7 @@ def check_variables(ir: str) -> str:
     """`ir` with the checks of every function that has debug lines."""
     tables = {m["name"]: _array_type(m["type"]) for m in map(_GLOBAL.match, ir.split("\n")) if m}
     out: list[str] = []
-    used = _Used()
+    used = Called()
     lines = ir.split("\n")
     at = 0
     while at < len(lines):
@@ -80,75 +85,24 @@ def _array_type(text: str) -> str:
     return text
 
 
-class _Used:
-    """Names and checks that a module needs."""
+class _Read(NamedTuple):
+    """A value that came out of a variable; it is checked where it is used, not copied."""
 
-    def __init__(self) -> None:
-        self.names: dict[str, str] = {}
-        self.whole: set[str] = set()
-        self.bounds = False
-
-    def name(self, variable: str) -> str:
-        """Pointer to the author's name of a variable."""
-        plain = variable.strip('%@"')
-        if mangled := re.match(r"_ZL?(?:N\d*\w*?)?(\d+)(\w+)", plain):
-            plain = mangled[2][: int(mangled[1])]
-        plain = re.sub(r"(\.i\d*)+$", "", plain)
-        return self.names.setdefault(plain, f"@tq_variable.{len(self.names)}")
-
-    def definitions(self) -> Iterable[str]:
-        for name, pointer in self.names.items():
-            yield f'{pointer} = private constant [{len(name) + 1} x i8] c"{name}\\00"'
-        yield from (_read_check(kind) for kind in sorted(self.whole))
-        if self.bounds:
-            yield _BOUNDS_CHECK
-        yield "declare void @tq_uninitialised_variable(ptr)"
-        yield "declare void @tq_beyond_variable(i64, i64, i64, i32, ptr)"
-
-
-_BOUNDS_CHECK = """\
-define internal void @tq_check_within(i64 %at, i64 %size, i64 %bytes, i64 %element, i32 %space, \
-ptr %name) alwaysinline {
-  %last = sub i64 %bytes, %size
-  %bad = icmp ugt i64 %at, %last
-  br i1 %bad, label %report, label %fine
-report:
-  call void @tq_beyond_variable(i64 %at, i64 %bytes, i64 %element, i32 %space, ptr %name)
-  br label %fine
-fine:
-  ret void
-}"""
-
-
-def _read_check(kind: str) -> str:
-    """Of a scalar no bit was written, or not every component of a vector."""
-    name = re.sub(r"\W+", "_", kind).strip("_")
-    vector = re.match(r"<(\d+) x", kind)
-    if vector:
-        test = (
-            f"  %each = icmp eq {kind} %written, zeroinitializer\n"
-            f"  %packed = bitcast <{vector[1]} x i1> %each to i{vector[1]}\n"
-            f"  %bad = icmp ne i{vector[1]} %packed, 0\n"
-        )
-    else:
-        test = f"  %bad = icmp eq {kind} %written, 0\n"
-    return (
-        f"define internal void @tq_check_written_{name}({kind} %written, ptr %name) alwaysinline "
-        f"{{\n{test}  br i1 %bad, label %report, label %fine\nreport:\n"
-        "  call void @tq_uninitialised_variable(ptr %name)\n"
-        "  br label %fine\nfine:\n  ret void\n}"
-    )
+    twin: str
+    type: str  # of the twin
+    variable: str
+    debug: str  # where it was read
 
 
 class _Checks:
     """One function's lines, with its checks."""
 
-    def __init__(self, f: Function, tables: dict[str, str], used: _Used) -> None:
+    def __init__(self, f: Function, tables: dict[str, str], used: Called) -> None:
         self.f, self.tables, self.used = f, tables, used
         self.out: list[str] = []
         self.count = 0
         self.offsets: dict[str, str] = {}  # pointer -> its offset into its variable
-        self.vectors: dict[str, tuple[str, str, str]] = {}  # value -> twin, its type, variable
+        self.read: dict[str, _Read] = {}  # what came out of variables
 
     def fresh(self) -> str:
         self.count += 1
@@ -189,7 +143,27 @@ class _Checks:
             f"ptr {self.used.name(root)}){debug}"
         )
 
-    def written(self, kind: str, value: str, variable: str, debug: str) -> None:
+    def used_by(self, names: Iterable[str]) -> None:
+        for name in dict.fromkeys(names):
+            if name in self.read:
+                self.written(*self.read[name])
+
+    def stored(self, read: _Read, pointer: str) -> None:
+        """A copy in memory that threads share is as unwritten as its origin."""
+        if read.type[0] == "<":
+            self.written(*read)
+            return
+        self.used.stored = True
+        wide = read.twin
+        if read.type != "i64":
+            wide = self.emit(f"zext {read.type} {read.twin} to i64")
+        variable = self.f.copies.get(read.variable, read.variable)
+        self.out.append(
+            f"  call void @tq_check_stored(i64 {wide}, ptr {pointer}, "
+            f"i64 {int(read.type[1:]) // 8}, ptr {self.used.name(variable)}){read.debug}"
+        )
+
+    def written(self, value: str, kind: str, variable: str, debug: str) -> None:
         self.used.whole.add(kind)
         variable = self.f.copies.get(variable, variable)
         name = re.sub(r"\W+", "_", kind).strip("_")
@@ -209,7 +183,7 @@ def _size(kind: str) -> str:
     return f"ptrtoint (ptr getelementptr ({kind}, ptr null, i64 1) to i64)"
 
 
-def _checked(body: list[str], f: Function, tables: dict[str, str], used: _Used) -> list[str]:
+def _checked(body: list[str], f: Function, tables: dict[str, str], used: Called) -> list[str]:
     c = _Checks(f, tables, used)
     for line in body:
         found = _DEBUG.search(line)
@@ -219,21 +193,28 @@ def _checked(body: list[str], f: Function, tables: dict[str, str], used: _Used) 
             name = match["name"]
             if name in f.filled and name not in f.lost:
                 c.out.append(f"  {_twin(name)} = alloca {match['type']}, align {match['align']}")
+                if name in f.copies:
+                    size = f"i64 {_size(match['type'])}"
+                    call = f"@llvm.memset.p0.i64(ptr {_twin(name)}, i8 -1, {size}, i1 false)"
+                    c.out.append(f"  call void {call}")
             if f.slots.get(name):
                 c.out.append(f"  {_twin(name + '.at')} = alloca i64, align 8")
+        elif "!nosanitize" in line:
+            c.out.append(line)
         elif match := GEP.match(line):
+            c.used_by(NAMES.findall(line))
             c.out.append(line)
             _gep(c, match)
         elif match := LOAD.match(line):
+            c.used_by([match["from"]])
             _load(c, line, match, debug)
         elif match := STORE.match(line):
+            c.used_by([match["to"]])
             _store(c, line, match, debug)
         elif match := MEMORY.match(line):
             _memory(c, line, match)
-        elif c.vectors and "!nosanitize" not in line:
-            _use(c, line, debug)
         else:
-            c.out.append(line)
+            _use(c, line)
     return c.out
 
 
@@ -260,13 +241,11 @@ def _load(c: _Checks, line: str, match: re.Match[str], debug: str) -> None:
         return
     value = c.emit(f"load {integers}, ptr {twin}, align 1")
     variable = c.f.into[pointer]
-    if kind[0] == "<":
-        c.vectors[match["name"]] = value, integers, variable
-    elif debug:
-        if variable in c.f.copies:  # an argument may have fields that nobody reads
-            whole = c.emit(f"icmp eq i64 {_size(kind)}, {_size(c.f.types[variable])}")
-            value = c.emit(f"select i1 {whole}, {integers} {value}, {integers} -1")
-        c.written(integers, value, variable, debug)
+    if kind[0] != "<" and variable in c.f.copies:  # an argument may have fields nobody reads
+        whole = c.emit(f"icmp eq i64 {_size(kind)}, {_size(c.f.types[variable])}")
+        value = c.emit(f"select i1 {whole}, {integers} {value}, {integers} -1")
+    if debug:
+        c.read[match["name"]] = _Read(value, integers, variable, debug)
 
 
 def _compare_with_pattern(c: _Checks, match: re.Match[str], debug: str) -> None:
@@ -275,7 +254,7 @@ def _compare_with_pattern(c: _Checks, match: re.Match[str], debug: str) -> None:
     if match["type"] in ("float", "half", "bfloat") and root in c.f.filled and debug:
         kind = twin_type(match["type"])
         bits = c.emit(f"bitcast {match['type']} {match['name']} to {kind}")
-        c.written(str(kind), c.emit(f"xor {kind} {bits}, -1"), str(root), debug)
+        c.written(c.emit(f"xor {kind} {bits}, -1"), str(kind), str(root), debug)
 
 
 def _loaded(kind: str) -> str:
@@ -293,14 +272,13 @@ def _store(c: _Checks, line: str, match: re.Match[str], debug: str) -> None:
         c.out.append(f"  store i64 {c.offset(value)}, ptr {_twin(pointer + '.at')}")
     twin = c.twin(pointer) if integers else None
     if twin is None or integers is None:
-        if value in c.vectors and debug:
-            known, of, variable = c.vectors[value]
-            c.written(of, known, variable, debug)
+        if value in c.read:
+            c.stored(c.read[value], pointer)
         return
     if "!annotation" in line:
         state = "zeroinitializer" if kind[0] == "<" else "0"
-    elif value in c.vectors:
-        state = c.vectors[value][0]
+    elif value in c.read:
+        state = c.read[value].twin
     else:
         state = _all_written(integers)
     c.out.append(f"  store {integers} {state}, ptr {twin}, align 1")
@@ -330,31 +308,53 @@ def _memory(c: _Checks, line: str, match: re.Match[str]) -> None:
         )
 
 
-def _use(c: _Checks, line: str, debug: str) -> None:
-    """A line that may read a vector of which not every component was written."""
+def _use(c: _Checks, line: str) -> None:
+    """A line that may use a value of which not every bit was written."""
     if match := _EXTRACT.match(line):
-        if match["vector"] in c.vectors and debug:
-            twin, kind, variable = c.vectors[match["vector"]]
+        if match["vector"] in c.read:
+            twin, kind, variable, debug = c.read[match["vector"]]
             one = c.emit(f"extractelement {kind} {twin}, {match['index']}")
-            c.written(kind.split(" x ")[1][:-1], one, variable, debug)
+            c.read[match["name"]] = _Read(one, kind.split(" x ")[1][:-1], variable, debug)
     elif match := _INSERT.match(line):
-        if match["vector"] in c.vectors:
-            twin, kind, variable = c.vectors[match["vector"]]
+        if match["vector"] in c.read:
+            twin, kind, variable, debug = c.read[match["vector"]]
             element = kind.split(" x ")[1][:-1]
-            new = c.emit(f"insertelement {kind} {twin}, {element} -1, {match['index']}")
-            c.vectors[match["name"]] = new, kind, variable
+            given = c.read.get(match["element"])
+            new = c.emit(
+                f"insertelement {kind} {twin}, {element} {given.twin if given else '-1'}, "
+                f"{match['index']}"
+            )
+            c.read[match["name"]] = _Read(new, kind, variable, debug)
+        else:
+            c.used_by([match["element"]])
     elif match := _SHUFFLE.match(line):
         _shuffle(c, match)
-    elif " = phi " not in line and debug:
-        for name in dict.fromkeys(NAMES.findall(line)):
-            if name in c.vectors:
-                twin, kind, variable = c.vectors[name]
-                c.written(kind, twin, variable, debug)
+    elif match := _PHI.match(line):
+        c.out.append(line)
+        _phi(c, match)
+        return
+    else:
+        c.used_by(NAMES.findall(line))
     c.out.append(line)
 
 
+def _phi(c: _Checks, match: re.Match[str]) -> None:
+    """One of several values: `a ? b : c`."""
+    incoming = _INCOMING.findall(match["incoming"])
+    known = [c.read[value] for value, _ in incoming if value in c.read]
+    if not known:
+        return
+    kind = known[0].type
+    twins = ", ".join(
+        f"[ {c.read[value].twin if value in c.read else _all_written(kind)}, {block} ]"
+        for value, block in incoming
+    )
+    new = c.emit(f"phi {kind} {twins}")
+    c.read[match["name"]] = known[0]._replace(twin=new)
+
+
 def _shuffle(c: _Checks, match: re.Match[str]) -> None:
-    known = [c.vectors.get(match["a"]), c.vectors.get(match["b"])]
+    known = [c.read.get(match["a"]), c.read.get(match["b"])]
     first = known[0] or known[1]
     if first is None:
         return
@@ -372,4 +372,4 @@ def _shuffle(c: _Checks, match: re.Match[str]) -> None:
     for i, lane in enumerate(lanes):
         if "poison" in lane or "undef" in lane:
             new = c.emit(f"insertelement {kind} {new}, {element} -1, i32 {i}")
-    c.vectors[match["name"]] = new, kind, first[2]
+    c.read[match["name"]] = _Read(new, kind, first.variable, first.debug)

@@ -396,3 +396,29 @@ out[i] = s;
 float s = 0;
 for (uint k = 4; k-- > 0;) s += x[k];
 out[i] = s;
+
+//: best_three_of_which_some_are_unset correct
+float best[3] = {-1, -1, -1};
+int where[3];
+for (int k = 0; k < 2; ++k) {
+  int at = 0;
+  while (at < 3 && best[at] > x[k]) ++at;
+  for (int j = 2; j > at; --j) {
+    best[j] = best[j - 1];
+    where[j] = where[j - 1];
+  }
+  best[at] = x[k];
+  where[at] = k;
+}
+threadgroup int all[64 * 3];
+for (int k = 0; k < 3; ++k) all[3 * t + k] = where[k];
+threadgroup_barrier(mem_flags::mem_threadgroup);
+out[i] = best[0] + all[3 * (63 - t)] + (best[2] < 0 ? -1 : where[2]);
+
+//: conditional_copy correct
+int k;
+bool known = x[i] > 20;
+if (known) k = 7;
+int m = known ? k : 0;
+int n = k;
+out[i] = known ? m + n : 0;

@@ -108,3 +108,23 @@ out[i] = k; // FAULT
 device const float* p;
 if (t < 10) p = x;
 out[i] = p[0]; // FAULT
+
+//: copied_before_it_is_used uninitialised-read
+int k;
+if (t == 99) k = 1;
+int m = k;
+int n = t % 2 ? m : k;
+out[i] = n; // FAULT
+
+//: handed_on_in_threadgroup_memory uninitialised-read soft=True space=threadgroup buffer=s
+threadgroup int s[64];
+int k;
+if (t < 32) k = 1;
+s[t] = k;
+threadgroup_barrier(mem_flags::mem_threadgroup);
+out[i] = s[63 - t]; // FAULT
+
+//: stored_as_it_is uninitialised-read buffer=v
+float v;
+if (t == 99) v = 1;
+out[i] = v; // FAULT

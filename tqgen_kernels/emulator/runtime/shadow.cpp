@@ -20,6 +20,7 @@ struct Cell {
 };
 // Beside the thread (10 bits) and the low bits of its threadgroup's number:
 enum : uint32_t { atomically = 1u << 31, several = 1u << 30, several_simds = 1u << 29 };
+enum : uint32_t { hollow = 1u << 30 };  // of a writer: what it wrote was never computed
 enum : uint32_t { thread_mask = 1023, identity = (1u << 29) - 1 };
 enum { device = 0, local = 1 };
 
@@ -115,8 +116,12 @@ __attribute__((noinline)) void conflict(uint32_t slot, int64_t offset, uint32_t 
   }
 }
 
-__attribute__((noinline)) void unwritten(uint32_t slot, int64_t offset, uint64_t pc, uint32_t line) {
-  if (Finding* f = report(uninitialised_read, line ? 0 : pc, line, slot)) locate(f, slot, offset);
+__attribute__((noinline)) void unwritten(uint32_t slot, int64_t offset, bool soft, uint64_t pc,
+                                         uint32_t line) {
+  if (Finding* f = report(uninitialised_read, line ? 0 : pc, line, slot * 2 + soft)) {
+    locate(f, slot, offset);
+    f->soft = soft;
+  }
 }
 
 // The launch is repeated with cells of the size that this access needs.
@@ -177,8 +182,9 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
         }
       }
     } else if (read && !s.initialised && !forgotten) {
-      unwritten(slot, (int64_t)offset, pc, line);
+      unwritten(slot, (int64_t)offset, false, pc, line);
     }
+    if (read && wt >= since && c->writer & hollow) unwritten(slot, (int64_t)offset, true, pc, line);
     if (write) {
       uint32_t rt = c->read_time;
       if (rt >= since) {
@@ -323,6 +329,24 @@ EXPORT void tq_atomic_access(const void* p, unsigned bytes, unsigned writes, uns
   // 0: load, 1: read-modify-write, 2: store
   last_atomic_line = line;
   access<true>((uint64_t)p, bytes, writes != 2, writes != 0, (uint64_t)__builtin_return_address(0), line);
+}
+
+// Threadgroup memory now holds what was never computed. A copy of it may be all that is read there.
+EXPORT void tq_unwritten_stored(const void* p, uint64_t bytes, const char* name) {
+  uint64_t in_region = (uint64_t)p - (uint64_t)region;
+  if (in_region >= region_bytes) return;
+  uint32_t slot = (uint32_t)(in_region >> slot_shift);
+  if (slot != threadgroup_slot) {
+    uint64_t pc = (uint64_t)__builtin_return_address(0) - 1;
+    if (Finding* f = report(uninitialised_read, pc, 0, 0)) {
+      f->space = thread_space;
+      f->name = name;
+    }
+    return;
+  }
+  uint64_t offset = (uint64_t)p - (uint64_t)slots[slot].start;
+  for (uint64_t at = offset; at < offset + bytes; at += 1ull << grain[slot])
+    cells[slot][at >> grain[slot]].writer |= hollow;
 }
 
 #define CALLER (uint64_t)__builtin_return_address(0) - 1

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tqgen_kernels import registry
-from tqgen_kernels.backends.compiled import to_numpy
+from tqgen_kernels import backends, registry
+from tqgen_kernels.backends.compiled import Compiled, to_numpy
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Example
-from tqgen_kernels.codegen.problem import EncodeProblem
+from tqgen_kernels.codegen.problem import DequantizeProblem, EncodeProblem
+from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.quant.packing import TILE
 
@@ -96,3 +97,16 @@ def test_examples_carry_what_their_problem_says() -> None:
     larger = dataclasses.replace(problem, kv_heads=3)
     example = FAMILIES["encode"].example(larger, np.random.default_rng(0), 64)
     assert example.inputs["x"].shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("family", ["encode", "dequantize"])
+def test_vectors_at_any_address(family: str) -> None:
+    """An array may begin anywhere, and then runs of numbers are not loaded as one."""
+    cls = EncodeProblem if family == "encode" else DequantizeProblem
+    problem = cls(64, 3, "value", kv_heads=2)
+    variant = render(problem, FAMILIES[family].default(problem))
+    whole = "(ulong(from) & (alignof(Run<T>) - 1)) == 0"
+    assert whole in variant.header
+    other = dataclasses.replace(variant, header=variant.header.replace(whole, "false"))
+    found = Compiled(other, "emulated", backends.load("emulated").build(other)).verify(tokens=64)
+    assert found.passed, found

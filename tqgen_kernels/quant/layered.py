@@ -97,9 +97,14 @@ def read_scheme(path: Path) -> LayeredScheme:
     try:
         file = msgspec.json.decode(path.read_bytes(), type=SchemeFile)
         return LayeredScheme(tuple(Scheme(**layer) for layer in file.layers))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"There is no scheme file {path}: `tqgen calibrate --out {path}` writes one. "
+            f"Schemes by name: {', '.join(SCHEMES)}."
+        ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, TypeError) as error:
         raise ValueError(
-            f"{path} is no scheme file of the format {FORMAT}: {error} "
+            f"{path} is no scheme file of the format {FORMAT}: {str(error).rstrip('.')}. "
             "`tqgen calibrate` writes one."
         ) from error
 

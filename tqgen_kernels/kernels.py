@@ -19,6 +19,7 @@ from tqgen_kernels.backends.portable import signs
 from tqgen_kernels.codegen.families.attend import Row, mask_strides, splits_for
 from tqgen_kernels.codegen.families.attend import params as attend_params
 from tqgen_kernels.codegen.problem import (
+    DTYPES,
     MAX_GQA,
     STORAGES,
     AttendProblem,
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
 _STORAGE: dict[str, Storage] = {"cuda": "fragment"}
 
 
-def _name(dtype: mx.Dtype) -> Any:
-    return str(dtype).rpartition(".")[2]
+_NAMES: dict[mx.Dtype, Any] = {getattr(mx, name): name for name in DTYPES}
 
 
 @lru_cache(maxsize=512)
@@ -111,7 +111,7 @@ def encode(
         head_dim=dim,
         bits=bits,
         layout=layout,
-        dtype=_name(x.dtype),
+        dtype=_NAMES[x.dtype],
         norm_correction=norm_correction,
         codebook=codebook,
         kv_heads=heads,
@@ -144,7 +144,7 @@ def dequantize(
         head_dim=head_dim,
         bits=bits,
         layout=layout,
-        dtype=_name(dtype),
+        dtype=_NAMES[dtype],
         rotated=rotated,
         codebook=codebook,
         kv_heads=heads,
@@ -200,7 +200,7 @@ def _attend_plan(
         return None
     tiles = max(row.live_tiles for row in rows)
     sizes = {
-        "dtype": _name(dtype),
+        "dtype": _NAMES[dtype],
         "batch": batch_bucket(batch),
         "context": context_bucket(tiles * TILE),
     }
@@ -265,7 +265,7 @@ def attend_road(q: mx.array, store: Packed) -> str | None:
         value_bits=store.value_bits,
         gqa=q.shape[1] // kv_heads,
         q_len=q.shape[2],
-        dtype=_name(q.dtype),
+        dtype=_NAMES[q.dtype],
         codebook=store.codebook,
         storage=store.storage,
         kv_heads=kv_heads,

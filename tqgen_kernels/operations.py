@@ -6,9 +6,8 @@ H key/value heads, Hq query heads, D head_dim; a tile is 32 tokens (docs/archite
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import mlx.core as mx
 
@@ -24,8 +23,7 @@ Storage = Literal["tiles", "fragment"]
 MAX_Q_LEN = 8  # tokens that one call of `attend` takes
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(NamedTuple):
     """Keys and values of one layer, packed tokens and exact window.
 
     key_words (B, H, capacity, W, 32) and value_words (B, H, capacity, value_bits, Dv), uint32;
@@ -67,7 +65,7 @@ class Packed:
         names = ("key_words", "key_scales", "value_words", "value_scales")
         arrays = {n: getattr(self, n)[i : i + 1] for n in (*names, "exact_keys", "exact_values")}
         centre = None if self.centre is None else self.centre[i : i + 1]
-        return replace(self, rows=self.rows[i : i + 1], centre=centre, **arrays)
+        return self._replace(rows=self.rows[i : i + 1], centre=centre, **arrays)
 
 
 @lru_cache(maxsize=16)

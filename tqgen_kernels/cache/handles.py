@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import mlx.core as mx
@@ -49,9 +50,13 @@ def blank_handles(
     cache: Attendable, key_shape: tuple[int, ...], value_shape: tuple[int, ...], dtype: mx.Dtype
 ) -> tuple[Handle, Handle]:
     """Handles of these shapes whose content nobody can see."""
-    nan = _NAN[dtype]
-    keys, values = mx.broadcast_to(nan, key_shape), mx.broadcast_to(nan, value_shape)
-    return handles(cache, keys, values, blank=True)
+    return handles(cache, _blank(key_shape, dtype), _blank(value_shape, dtype), blank=True)
+
+
+@lru_cache(maxsize=16)
+def _blank(shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
+    """The same for all layers of a step."""
+    return mx.broadcast_to(_NAN[dtype], shape)
 
 
 _NAN = {dtype: mx.array(float("nan"), dtype) for dtype in (mx.float32, mx.float16, mx.bfloat16)}

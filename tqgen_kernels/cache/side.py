@@ -82,13 +82,26 @@ class PackedSide:
         """Whether x can be tokens (B, H, L, D) of this side."""
         return _fits(x, self.exact)
 
+    def has_room(self, x: mx.array) -> bool:
+        """Whether x can be tokens of this side that `write` takes as they are."""
+        batch, heads, window, dim = self.exact.shape
+        if x.ndim != 4 or x.dtype != self.exact.dtype or self.chunk is not None:
+            return False
+        b, h, length, d = x.shape
+        return (b, h, d) == (batch, heads, dim) and self.count + length <= window
+
+    def write(self, x: mx.array) -> None:
+        """Add tokens x (B, H, L, D) to the window, which has room for them."""
+        end = self.count + x.shape[2]
+        self.exact[:, :, self.count : end] = x
+        self.count = end
+
     def append(self, x: mx.array, hold: bool = False) -> None:
         """Add tokens x (B, H, L, D). hold: keep tokens that would be packed now as a chunk."""
         self.settle()
         x, length = x.astype(self.exact.dtype), x.shape[2]
         if self._leaving(length) == 0:
-            self.exact[:, :, self.count : self.count + length] = x
-            self.count += length
+            self.write(x)
         elif length <= MAX_Q_LEN and not hold:
             self._pack(x)
         else:

@@ -53,6 +53,8 @@ class Store:
 
     def append(self, keys: mx.array, values: mx.array) -> None:
         """Add tokens: keys (B, H, L, D), values (B, H, L, Dv). Raises ValueError on a mismatch."""
+        if self._written(keys, values):
+            return
         if self.keys is None or self.values is None:
             check_update(keys, values, self.any_dim)
             self.settle_storage(keys, values)
@@ -73,6 +75,18 @@ class Store:
         self.values.append(values, unproved)
         if unproved and keys.shape[2] <= MAX_Q_LEN:
             self.settle()
+
+    def _written(self, keys: mx.array, values: mx.array) -> bool:
+        """Whether these tokens went into the windows, with nothing else to do, as at most layers
+        of most decode steps."""
+        k, v = self.keys, self.values
+        if type(k) is not PackedSide or type(v) is not PackedSide or not (k.tiles and v.tiles):
+            return False
+        if keys.shape[2] != values.shape[2] or not (k.has_room(keys) and v.has_room(values)):
+            return False
+        k.write(keys)
+        v.write(values)
+        return True
 
     def settle_storage(self, keys: mx.array, values: mx.array) -> None:
         """Choose the layout of the packed tiles, once the head_dims are known."""
@@ -109,7 +123,8 @@ class Store:
         """Whether the guard has yet to see what the first tiles do to this layer."""
         if self.scheme.guard == "off":
             return False
-        return any(isinstance(side, PackedSide) and not side.tiles for side in self.sides())
+        k, v = self.keys, self.values
+        return (type(k) is PackedSide and not k.tiles) or (type(v) is PackedSide and not v.tiles)
 
     def notice(self, q: mx.array, scale: float) -> None:
         """Remember the newest of the queries q (B, Hq, L, D): the guard asks them."""

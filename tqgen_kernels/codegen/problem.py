@@ -226,8 +226,8 @@ def family_of(problem: Problem) -> str:
 
 
 def format_problem(problem: Problem) -> str:
-    """One line that `parse_problem` reads back: attend:key_dim=128,... Every field is named, but for
-    a mask or sinks where there are none."""
+    """One line that `parse_problem` reads back: attend:key_dim=128,... Every field is named, but
+    for a mask or sinks where there are none."""
     named = {k: v for k, v in asdict(problem).items() if (k, v) not in _UNSPELLED.items()}
     pairs = ",".join(f"{name}={value}" for name, value in named.items())
     return f"{family_of(problem)}:{pairs}"

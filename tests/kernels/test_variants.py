@@ -34,7 +34,7 @@ PROBLEMS: tuple[Problem, ...] = (
     AttendProblem(64, 80, 2, 4, gqa=3, q_len=2, dtype="float16", kv_heads=1, mask="boolean"),
     CombineProblem(64, "float32", heads=5),
     CombineProblem(80, "bfloat16", heads=3),
-    CombineProblem(64, "float16", heads=5, sinks=True, batch=2),
+    CombineProblem(64, "float16", heads=12, sinks=True, batch=2),
 )
 CASES = [
     pytest.param(problem, config, id=f"{family_of(problem)}-{i}-{config}".replace(" ", "-"))

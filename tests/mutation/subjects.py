@@ -88,14 +88,14 @@ SUBJECTS = (
     ),
     Subject(
         "attend dim",
-        AttendProblem(64, 64, 4, 3, gqa=2, dtype="float32", kv_heads=2),
+        AttendProblem(64, 64, 4, 3, gqa=2, dtype="float32", kv_heads=2, mask="additive", batch=2),
         {"layout": "dim", "lookup": "select", "rows": 2, "simdgroups": 4, "groups": 128},
         (33, 330),
     ),
     Subject(
         "attend fragment",
         AttendProblem(
-            64, 96, 4, 3, gqa=3, q_len=2, codebook="cubic", storage="fragment", kv_heads=2
+            64, 96, 4, 3, gqa=3, q_len=2, codebook="cubic", storage="fragment", kv_heads=1, batch=2
         ),
         {"simdgroups": 4, "in_flight": 2, "groups": 128},
         (33, 330),
@@ -110,5 +110,7 @@ SUBJECTS = (
         DequantizeProblem(64, 3, "key_fragment", "float32", codebook="cubic", kv_heads=1),
         {"lanes": 4, "at_once": 32},
     ),
-    Subject("combine", CombineProblem(80, "float32", heads=5), {}, (103, 330)),
+    Subject(
+        "combine", CombineProblem(80, "float32", sinks=True, heads=12, batch=2), {}, (103, 330)
+    ),
 )

@@ -155,7 +155,7 @@ def _example_rows(p: AttendProblem, tiles: int, exact: int, ragged: bool) -> lis
     every second one lacks tokens at its start, and the last one of three has no tile."""
     if not ragged:
         return [Row(tiles, exact)] * p.batch
-    unseen = (0, 37, 5)
+    unseen = (0, 62, 5)
     rows = []
     for i in range(p.batch):
         left = tiles * (p.batch - i) // p.batch if i < 2 else 0

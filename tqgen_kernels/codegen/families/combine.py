@@ -78,13 +78,15 @@ def _example(
         "params": vectors.params(0, 0, 0, 0, 0, 0, _SPLITS),
     }
     if p.sinks:
-        gqa = 1 if p.heads % 2 == 0 else p.heads
+        q_len = 1 if p.heads % 2 else 2
+        heads = p.heads // q_len
+        gqa = heads if heads % 2 else heads // 2
         scale = scoring.scale_bits(_SINK_SCALE)
-        numbers = (gqa, 0, 0, p.heads, 0, scale, _SPLITS, 1, _KEY_DIM)
+        numbers = (gqa, 0, 0, heads, 0, scale, _SPLITS, q_len, _KEY_DIM)
         inputs["params"] = np.array(numbers, np.int32)
-        centre = rng.standard_normal((p.batch, p.heads // gqa, 1, _KEY_DIM), np.float32)
-        queries = rng.standard_normal((p.batch, p.heads, 1, _KEY_DIM), np.float32)
-        sinks = rng.uniform(-10, 10, p.heads)
+        centre = rng.standard_normal((p.batch, heads // gqa, 1, _KEY_DIM), np.float32)
+        queries = rng.standard_normal((p.batch, heads, q_len, _KEY_DIM), np.float32)
+        sinks = rng.uniform(-10, 10, heads)
         for name, x in (("sinks", sinks), ("queries", queries), ("centre", centre)):
             inputs[name] = vectors.to_dtype(x, p.dtype)
             casts[name] = p.dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -34,7 +35,7 @@ def roads_of(problem: Problem) -> tuple[str, ...]:
     return ("mlx",) if isinstance(problem, EncodeProblem | DequantizeProblem) else ()
 
 
-def run(road: str, problem: Problem, inputs: dict[str, Any], example: Example) -> list[mx.array]:
+def run(road: str, problem: Problem, inputs: Mapping[str, Any], example: Example) -> list[mx.array]:
     """The problem's outputs by a road; attend and combine are one there.
 
     inputs: the example's, or what stock.inputs made for a baseline.
@@ -49,7 +50,7 @@ def run(road: str, problem: Problem, inputs: dict[str, Any], example: Example) -
     return run_portable(problem, inputs, example)
 
 
-def run_portable(problem: Problem, inputs: dict[str, mx.array], example: Example) -> list[mx.array]:
+def run_portable(problem: Problem, inputs: Mapping[str, Any], example: Example) -> list[mx.array]:
     """The problem by plain MLX operations; attend and combine are one there."""
     if isinstance(problem, EncodeProblem):
         return list(
@@ -82,7 +83,7 @@ def run_portable(problem: Problem, inputs: dict[str, mx.array], example: Example
     raise InvalidVariant("constraints", f"{family_of(problem)} has no portable path")
 
 
-def packed(problem: AttendProblem, inputs: dict[str, mx.array], example: Example) -> Packed:
+def packed(problem: AttendProblem, inputs: Mapping[str, Any], example: Example) -> Packed:
     """The example's inputs as the store that a cache would hand over."""
     names = ("key_words", "key_scales", "value_words", "value_scales")
     return Packed(

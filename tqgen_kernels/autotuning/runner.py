@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +15,11 @@ import numpy as np
 
 from tqgen_kernels import registry
 from tqgen_kernels.autotuning import roads, stock
+from tqgen_kernels.autotuning.chain import Inputs, Step, launcher
 from tqgen_kernels.backends import portable
 from tqgen_kernels.backends.compiled import Compiled, example_arrays
 from tqgen_kernels.codegen.families import FAMILIES
-from tqgen_kernels.codegen.family import Example, Verification
+from tqgen_kernels.codegen.family import Example
 from tqgen_kernels.codegen.problem import AttendProblem, CombineProblem, Problem, family_of
 from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
@@ -138,29 +138,28 @@ class DeviceRunner:
         compiled = registry.compile(problem, config, self.backend)
         verification = verdict or registry.verify(compiled)
         example, copies = self._inputs_of(problem, tokens, config)
-        step = self._with_combine(problem, compiled)
-
-        def run(n: int) -> list[Any]:
-            return [step(copies[i % len(copies)], example.scalars) for i in range(n)]
-
+        step = self._with_combine(problem, compiled, example.scalars)
+        launch = launcher(step, copies, eager=self.backend == "emulated")
         moved = self._bytes(problem, tokens)
-        return _prepared(compiled.variant.sha256, verification, moved, run)
+        return Prepared(compiled.variant.sha256, verification, moved, launch)
 
-    def _with_combine(self, problem: Problem, compiled: Compiled) -> Callable[..., list[mx.array]]:
-        """attend is timed with the combine that it needs: splits are not free, and the portable
-        path does the work of both."""
+    def _with_combine(
+        self, problem: Problem, compiled: Compiled, scalars: Mapping[str, int]
+    ) -> Step:
+        """attend is timed with the combine that it needs: splits are not free, and a road does the
+        work of both."""
         if not isinstance(problem, AttendProblem):
-            return compiled
+            return lambda inputs: compiled(inputs, scalars)[0]
         heads = problem.kv_heads * problem.gqa
         merge = CombineProblem(problem.value_dim, problem.dtype, heads=heads, batch=problem.batch)
         config = FAMILIES["combine"].default(merge)
         combine = registry.compile(merge, config, self.backend)
         value_signs = portable.signs(problem.value_dim, roads.SEED + 1)
 
-        def step(inputs: dict[str, mx.array], scalars: Mapping[str, int]) -> list[mx.array]:
+        def step(inputs: Inputs) -> mx.array:
             partials, statistics = compiled(inputs, scalars)
             merged = {"partials": partials, "statistics": statistics, "signs": value_signs}
-            return combine({**merged, "params": inputs["params"]}, {})
+            return combine({**merged, "params": inputs["params"]}, {})[0]
 
         return step
 
@@ -172,10 +171,12 @@ class DeviceRunner:
         verification = roads.verify(problem, small, outputs)
         example, copies = self._inputs_of(problem, tokens, family.default(problem))
 
-        def run(n: int) -> list[Any]:
-            return [roads.run(road, problem, copies[i % len(copies)], example) for i in range(n)]
+        def step(inputs: Inputs) -> mx.array:
+            return roads.run(road, problem, inputs, example)[0]
 
-        return _prepared("", verification, self._bytes(problem, tokens), run)
+        return Prepared(
+            "", verification, self._bytes(problem, tokens), launcher(step, copies, eager=False)
+        )
 
     def _baseline(self, road: str, problem: AttendProblem, tokens: int | None) -> Prepared:
         """What the model would run with another cache, on as many tokens."""
@@ -186,11 +187,10 @@ class DeviceRunner:
         for _ in range(1, self._how_many(size)):
             copies.append(stock.inputs(road, problem, tokens or problem.context))
 
-        def run(n: int) -> list[Any]:
-            scale = problem.key_dim**-0.5
-            return [stock.attend(road, copies[i % len(copies)], scale) for i in range(n)]
+        def step(inputs: Inputs) -> mx.array:
+            return stock.attend(road, inputs, problem.key_dim**-0.5)
 
-        return _prepared("", verification, size, run)
+        return Prepared("", verification, size, launcher(step, copies, eager=False))
 
     def _how_many(self, nbytes: int) -> int:
         """Copies of the inputs, so that no launch finds its own in the last-level cache."""
@@ -221,17 +221,3 @@ class DeviceRunner:
         params = mx.array(example.inputs["params"])
         mx.eval(params)
         return example, [{**inputs, "params": params} for inputs in copies]
-
-
-def _prepared(
-    text: str, verification: Verification, nbytes: int, run: Callable[[int], list[Any]]
-) -> Prepared:
-    def launch(n: int) -> float:
-        start = time.perf_counter()
-        try:
-            mx.eval(run(n))
-        except RuntimeError as error:
-            raise registry.failure(error) from error
-        return time.perf_counter() - start
-
-    return Prepared(text, verification, nbytes, launch)

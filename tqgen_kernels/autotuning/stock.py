@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -43,7 +44,7 @@ def inputs(road: str, problem: AttendProblem, tokens: int) -> dict[str, Any]:
     return found
 
 
-def attend(road: str, found: dict[str, Any], scale: float) -> mx.array:
+def attend(road: str, found: Mapping[str, Any], scale: float) -> mx.array:
     """The attention (B, Hq, L, Dv) of the newest L tokens, by what mlx-lm calls for that cache."""
     q = found["queries"]
     mask = "causal" if q.shape[2] > 1 else None
@@ -65,7 +66,7 @@ def attend(road: str, found: dict[str, Any], scale: float) -> mx.array:
     return out
 
 
-def nbytes(found: dict[str, Any]) -> int:
+def nbytes(found: Mapping[str, Any]) -> int:
     """Of keys and values, which attention must read."""
     sides = (found["keys"], found["values"])
     return sum(a.nbytes for side in sides for a in (side if isinstance(side, tuple) else (side,)))
@@ -84,7 +85,7 @@ def verify(road: str, problem: AttendProblem, tokens: int) -> Verification:
     return relative_l2(out, expected, tolerance)
 
 
-def _plain(road: str, found: dict[str, Any], side: str) -> Any:
+def _plain(road: str, found: Mapping[str, Any], side: str) -> Any:
     stored = found[side]
     if road == "affine":
         sizes = {"group_size": found["group_size"], "bits": found["bits"]}

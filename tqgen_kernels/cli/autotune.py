@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tqgen_kernels.codegen.problem import Problem
     from tqgen_kernels.quant.layered import LayeredScheme
     from tqgen_kernels.quant.scheme import Scheme
-    from tqgen_kernels.tuning.record.record import Record
+    from tqgen_kernels.tuning.record.record import Record, Result
     from tqgen_kernels.tuning.search.tuner import Progress
 
 
@@ -144,6 +144,7 @@ def _problems(
     from tqgen_kernels.codegen.bundled import bundled_problems
     from tqgen_kernels.codegen.model import AttentionShape, model_problems, shape_of
     from tqgen_kernels.codegen.problem import parse_problem
+    from tqgen_kernels.kernels import storage_for
     from tqgen_kernels.quant.layered import distinct
 
     ways = [bool(texts), bundled, model is not None, head_dim is not None]
@@ -162,8 +163,11 @@ def _problems(
         kv_heads, gqa = shape
         attention = AttentionShape(kv_heads * gqa, kv_heads, head_dim, head_dim)
     kind = dtype or _dtype(config)
-    found = [model_problems(attention, own, kind, **sizes) for own in distinct(scheme)]
-    return list(dict.fromkeys(problem for problems in found for problem in problems))
+    found: list[Problem] = []
+    for own in distinct(scheme):
+        storage = storage_for(own, attention.key_dim, attention.value_dim)
+        found += model_problems(attention, own, kind, storage=storage, **sizes)
+    return list(dict.fromkeys(found))
 
 
 def _model_config(model: str) -> dict[str, Any]:
@@ -211,11 +215,12 @@ def _dtype(config: Mapping[str, Any]) -> str:
 @contextmanager
 def _bars(console: Console, problems: int) -> Iterator[Callable[[Progress], None]]:
     """A progress bar a problem: candidates done, the best so far, time left."""
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
     from tqgen_kernels.codegen.problem import family_of
-    from tqgen_kernels.tuning.record.label import format_time
+    from tqgen_kernels.tuning.record.label import config_label, format_time
 
     columns = (
         TextColumn("{task.description}"),
@@ -236,14 +241,21 @@ def _bars(console: Console, problems: int) -> Iterator[Callable[[Progress], None
 
         def show(state: Progress) -> None:
             if state.problem not in tasks:
+                for before in tasks.values():
+                    progress.update(before, left="")
                 tasks[state.problem] = progress.add_task(label(state.problem), best="", left="")
-            best = (
-                "" if state.best is None else f"best {format_time(state.best)} {state.best_config}"
-            )
+            best = ""
+            if state.best is not None and state.best_config is not None:
+                best = f"best {format_time(state.best)} {config_label(state.best_config)}"
             left = "" if state.left is None else f"{state.left:.0f} s left"
-            done = state.total if state.phase == "final" else state.done
+            if state.phase == "final":
+                left = ", ".join(filter(None, ("final", left)))
             progress.update(
-                tasks[state.problem], completed=done, total=state.total, best=best, left=left
+                tasks[state.problem],
+                completed=state.done,
+                total=state.total,
+                best=escape(best),
+                left=left,
             )
 
         yield show
@@ -255,16 +267,21 @@ def _row(record: Record) -> dict[str, Any]:
     from statistics import median
 
     from tqgen_kernels.codegen.variant import Config
+    from tqgen_kernels.tuning.record.decide import BASELINES
 
-    winner, default = record.winner, record.result(Config.of(**record.default))
-    seconds = median(winner.timed) if winner else None
-    first = median(default.timed) if default and default.timed else None
+    def seconds(result: Result | None) -> float | None:
+        return median(result.timed) if result is not None and result.timed else None
+
+    winner = record.winner
     return {
         "problem": record.problem,
         "device": record.environment.device,
         "selected": record.selected,
-        "seconds": seconds,
-        "default_seconds": first,
+        "seconds": seconds(winner),
+        "default_seconds": seconds(record.result(Config.of(**record.default))),
+        "baselines": {
+            r.road: seconds(r) for r in record.results if r.road in BASELINES and r.timed
+        },
         "noise": record.noise,
         "bandwidth": winner.bandwidth if winner else None,
         "roofline": winner.roofline if winner else None,
@@ -279,23 +296,27 @@ def _print_table(records: list[Record]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from tqgen_kernels.tuning.record.label import format_time, short_label
+    from tqgen_kernels.tuning.record.label import config_label, format_time, short_label
     from tqgen_kernels.tuning.record.record import printable
+
+    def shown(seconds: float | None) -> str:
+        return "-" if seconds is None else format_time(seconds)
 
     table = Table(box=box.SIMPLE)
     for name in ("problem", "chosen"):
         table.add_column(name, overflow="fold")
-    for name in ("time", "default", "GB/s", "of peak"):
+    for name in ("time", "default", "uncompressed", "GB/s", "of peak"):
         table.add_column(name, justify="right", no_wrap=True)
     for record in records:
         row = _row(record)
-        selected = record.winner.key if record.winner else "none: nothing was correct"
-        first = row["default_seconds"]
+        winner = record.winner
+        selected = config_label(winner.key) if winner else "none: nothing was correct"
         table.add_row(
             short_label(record.parsed_problem).replace("_", " "),
-            escape(printable(str(selected))),
-            format_time(row["seconds"]) if row["seconds"] else "-",
-            format_time(first) if first else "-",
+            escape(printable(selected)),
+            shown(row["seconds"]),
+            shown(row["default_seconds"]),
+            shown(row["baselines"].get("fp16")),
             f"{row['bandwidth']:.4g}" if row["bandwidth"] else "-",
             f"{row['roofline']:.0%}" if row["roofline"] else "-",
         )
@@ -307,3 +328,5 @@ def _print_table(records: list[Record]) -> None:
             "" if record.stopped == "complete" else f"; the search ended early ({record.stopped})"
         )
         console.print(f"{short_label(record.parsed_problem)}: {tried}{early}", highlight=False)
+    if any(record.stopped == "budget" for record in records):
+        console.print("The time ran out. The same command goes on from here.")

@@ -14,7 +14,7 @@ from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.record.buckets import bucketed, same_text, smaller_contexts
 from tqgen_kernels.tuning.record.decide import decide
 from tqgen_kernels.tuning.record.environment import Environment, mismatches
-from tqgen_kernels.tuning.record.label import format_time
+from tqgen_kernels.tuning.record.label import config_label, format_time
 from tqgen_kernels.tuning.record.record import Record, Result
 
 Origin = Literal[
@@ -221,7 +221,7 @@ def _judge(
 def describe(record: Record, result: Result) -> str:
     """`result` in one line: time, against the default, share of the roofline."""
     seconds = median(result.timed)
-    text = f"{result.key}: {format_time(seconds)}"
+    text = f"{config_label(result.key)}: {format_time(seconds)}"
     default = record.result(Config.of(**record.default))
     if default is not None and default.timed and default.key != result.key:
         text += f", the default takes {median(default.timed) / seconds:.2f} times as long"

@@ -12,6 +12,22 @@ def short_label(problem: Problem) -> str:
     return f"{uri(problem, Config.of()).removeprefix('tqgen_')}_{problem.context}"
 
 
+ROADS = {
+    "mlx": "plain MLX",
+    "sdpa": "dequantise, then MLX's attention",
+    "fp16": "uncompressed cache",
+    "affine": "mlx-lm's quantised cache",
+}
+
+
+def config_label(config: Config) -> str:
+    """A kernel's tunables, or what a road without one of ours is called."""
+    names = dict(config.values)
+    if tuple(names) == ("road",):
+        return ROADS.get(str(names["road"]), str(config))
+    return str(config)
+
+
 def format_time(seconds: float) -> str:
     """For people: 3.14 us, 31.4 ms."""
     for unit, factor in (("us", 1e6), ("ms", 1e3)):

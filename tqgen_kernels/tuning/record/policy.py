@@ -13,7 +13,8 @@ Fraction = Annotated[float, Meta(ge=0, le=10)]
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """Measurement policy.
 
-    clock: what the runner times with, "host" (around one evaluation) or "device" (events).
+    clock: what the runner times with: "chain" is the host around one evaluation of launches that
+        wait for one another, "host" around one of independent launches, "device" events.
     sample_seconds: one sample is so many launches that it lasts about this long, so that what an
         evaluation costs on top is the same share of every candidate's time.
     samples: phase 1, of every candidate. Phase 2: `rounds` there-and-back rounds over the
@@ -25,7 +26,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: Annotated[str, Meta(max_length=64)] = "default"
-    clock: Annotated[str, Meta(max_length=64)] = "host"
+    clock: Annotated[str, Meta(max_length=64)] = "chain"
     sample_seconds: Annotated[float, Meta(gt=0, le=60)] = 2e-3
     max_launches: Few = 256
     samples: Few = 5

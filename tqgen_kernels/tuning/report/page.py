@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from tqgen_kernels.codegen.variant import Config
-from tqgen_kernels.tuning.record.label import format_time, short_label
+from tqgen_kernels.tuning.record.label import config_label, format_time, short_label
 from tqgen_kernels.tuning.record.record import Record, Result, printable
 from tqgen_kernels.tuning.report.plot import svg
 
@@ -79,7 +79,9 @@ def _problem(record: Record) -> dict[str, Any]:
     return {
         "problem": record.problem.replace(",", ", "),
         "label": short_label(record.parsed_problem).replace("_", " "),
-        "chosen": "nothing: none was correct" if winner is None else printable(str(winner.key)),
+        "chosen": "nothing: none was correct"
+        if winner is None
+        else printable(config_label(winner.key)),
         "time": _median(winner),
         "default_time": _median(default),
         "bandwidth": "-" if winner is None else _number(winner.bandwidth),
@@ -108,7 +110,7 @@ def _candidate(record: Record, result: Result, default: Result | None) -> dict[s
     if default is not None and default.timed:
         ratio = f"{median(result.timed) / median(default.timed):.3f}"
     return {
-        "config": printable(str(result.key)),
+        "config": printable(config_label(result.key)),
         "chosen": record.winner is not None and result.key == record.winner.key,
         "time": _median(result),
         "ratio": ratio,
@@ -126,7 +128,7 @@ def invalid_by_reason(results: Iterable[Result]) -> list[Invalid]:
         if result.outcome != "correct":
             groups.setdefault((result.outcome, result.detail), []).append(result)
     rows = [
-        Invalid(outcome, len(found), printable(detail, 300), printable(str(found[0].key)))
+        Invalid(outcome, len(found), printable(detail, 300), printable(config_label(found[0].key)))
         for (outcome, detail), found in groups.items()
     ]
     return sorted(rows, key=lambda row: (row.outcome, -row.count, row.detail))

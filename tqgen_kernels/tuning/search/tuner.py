@@ -16,14 +16,14 @@ from tqgen_kernels.codegen.space import Candidate
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.database.folder import Database
 from tqgen_kernels.tuning.record.buckets import bucketed
-from tqgen_kernels.tuning.record.decide import decide
+from tqgen_kernels.tuning.record.decide import BASELINES, decide
 from tqgen_kernels.tuning.record.environment import Environment, mismatches
 from tqgen_kernels.tuning.record.policy import DEFAULT, Policy
 from tqgen_kernels.tuning.record.record import Record, Result, Stopped, seal, space_sha256
 from tqgen_kernels.tuning.search.budget import Budget, OutOfTime
 from tqgen_kernels.tuning.search.race import Race, invalid
 from tqgen_kernels.tuning.search.roofline import peak_bandwidth
-from tqgen_kernels.tuning.search.runner import InvalidVariant, Runner
+from tqgen_kernels.tuning.search.runner import InvalidVariant, Runner, road_name
 from tqgen_kernels.tuning.search.strategy import Guided, Strategy
 
 SAVE_EVERY = 2.0  # seconds
@@ -112,7 +112,7 @@ def tune(
         return found
 
     def after(config: Config) -> None:
-        progress(_progress(race, phase, budget))
+        progress(_progress(race, phase, budget, total))
         if clock() - saved_at >= SAVE_EVERY:
             keep("running")
 
@@ -127,6 +127,8 @@ def tune(
         results=_known(stored, task, environment, policy, runner),
     )
     phase = "candidates"
+    ranked = _ranked(task, policy)
+    total = len(ranked) + len(task.roads)
     stopped: Stopped = "complete"
     try:
         budget.reserve = float("inf")
@@ -135,7 +137,7 @@ def tune(
             budget.reserve = _final_seconds(task, policy, once)
             for road in task.roads:
                 race.trial(road, policy.samples)
-            for configs in _proven_first(_ranked(task, policy), task.problem, runner):
+            for configs in _proven_first(ranked, task.problem, runner):
                 strategy.search(configs, race.trial, policy.samples)
         except OutOfTime:
             stopped = "budget"
@@ -287,14 +289,15 @@ def _record(
     )
 
 
-def _progress(race: Race, phase: str, budget: Budget) -> Progress:
+def _progress(race: Race, phase: str, budget: Budget, total: int) -> Progress:
     times = race.finals() or race.medians
+    times = {c: t for c, t in times.items() if road_name(c) not in BASELINES}
     best = min(times, key=lambda c: (times[c], race.order[c]), default=None)
     return Progress(
         problem=race.problem,
         phase=phase,
         done=len(race.results),
-        total=len(race.order),
+        total=max(total, len(race.results)),
         best=None if best is None else times[best],
         best_config=best,
         left=budget.left,

@@ -124,6 +124,20 @@ def test_however_the_prompt_comes(stressed: Any, tokens: Tokens, chunk: int) -> 
     assert bits(cache) == [4, 8]
 
 
+def test_in_the_storage_of_the_matrix_unit(
+    stressed: Any, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TQGEN_STORAGE", "fragment")
+    cache = make_prompt_cache(stressed, key_bits=4, value_bits=4)
+    assert divergence(stressed, tokens(320), cache) < 0.05
+    assert bits(cache) == [4, 8]
+    assert cache[SOUND].store.storage == "fragment"
+    for side in cache[BROKEN].store.sides():
+        assert side.scheme.layout.endswith("fragment") is (
+            cache[BROKEN].store.storage == "fragment"
+        )
+
+
 def test_where_it_finds_nothing_nothing_changes(model: Any, tokens: Tokens) -> None:
     made = [make_prompt_cache(model, scheme="tiny", guard=mode) for mode in ("on", "off")]
     one, two = (run(model, cache, tokens(250), chunk=90) for cache in made)

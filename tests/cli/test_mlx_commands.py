@@ -22,6 +22,7 @@ import pytest
 
 from tqgen_kernels import Scheme
 from tqgen_kernels.cli import mlx_command
+from tqgen_kernels.quant.layered import LayeredScheme, write_scheme
 
 TQGEN = [sys.executable, "-c", "from tqgen_kernels.cli.main import app; app()"]
 PROMPT = "All of a long prompt that fills tiles, and then some more. " * 4
@@ -45,6 +46,19 @@ def test_flags_name_a_scheme() -> None:
     assert choose(None, 4, None, None, None) == Scheme(4, None)
     with pytest.raises(ValueError, match="Give one of"):
         choose("tiny", 3, None, None, None)
+
+
+def test_measures_have_their_switches_and_a_file_is_a_scheme(tmp_path: Path) -> None:
+    choose = mlx_command.choose
+    assert choose(centre=False, guard="warn") == Scheme(centre=False, guard="warn")
+    path = tmp_path / "own.json"
+    layers = (Scheme(4, 2), Scheme(2, 2))
+    write_scheme(path, LayeredScheme(layers), {})
+    assert choose(str(path)) == LayeredScheme(layers)
+    changed = choose(str(path), sinks=2, guard="off")
+    assert changed == LayeredScheme(layers).changed(sinks=2, guard="off")
+    with pytest.raises(ValueError, match="off, warn, on"):
+        choose(guard="maybe")
 
 
 def test_generate_takes_mlx_lms_flags_and_ours(tiny_model_path: Path) -> None:

@@ -24,7 +24,15 @@ def cache_dir() -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes beside `path`, then renames. A process that dies leaves the old file as it was.
+    """Writes `data` as the file `path`, wholly or not at all. Raises OSError."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which then becomes `path`. A process that dies, or a write
+    that fails, leaves the old file as it was.
 
     The folder is made if it is not there. Raises OSError.
     """
@@ -32,9 +40,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     name = f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}"
     temporary = path.with_name(name)
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:

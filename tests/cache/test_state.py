@@ -16,13 +16,13 @@ from tqgen_kernels import Scheme, TurboQuantKVCache
 from tqgen_kernels.cache.batch import BatchTurboQuantKVCache
 from tqgen_kernels.cache.batch_rotating import BatchRotatingTurboQuantKVCache
 from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
-from tqgen_kernels.cache.state import FIELDS, StateError
+from tqgen_kernels.cache.state import FIELDS, StateError, sealed
 from tqgen_kernels.quant import packing, reference
 
 ARRAYS = ("exact_keys", "exact_values", "key_words", "value_words", "key_scales", "value_scales")
 BITS = ("key_bits", "value_bits")
 SCHEME = (*BITS, "seed", "residual", "sinks", "norm_correction", "codebook", "centre", "guard")
-NAMES = (*ARRAYS, "first", "format", "any_dim", *SCHEME, "key_centre")
+NAMES = (*ARRAYS, "first", "format", "any_dim", *SCHEME, "key_centre", "checksum")
 
 
 def filled(cache: Any, tokens: int = 150, batch: int = 1, dims: tuple[int, int] = (96, 64)) -> Any:
@@ -112,7 +112,8 @@ def damage(**changes: Any) -> list[Any]:
     state = dict(zip(NAMES, filled(TurboQuantKVCache(bits=3)).state, strict=True))
     for name, change in changes.items():
         state[name] = change(state[name]) if callable(change) else change
-    return list(state.values())
+    *fields, found = state.values()
+    return list(sealed(*fields)) if "checksum" not in changes else [*fields, found]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,8 @@ def damage(**changes: Any) -> list[Any]:
         ({"key_centre": lambda a: a[:, :1]}, "centre .*float16 of shape"),
         ({"key_centre": lambda a: a.astype(mx.float32)}, "centre .*float32"),
         ({"key_centre": lambda a: a * float("nan")}, "centre .*NaN"),
+        ({"checksum": "00000000"}, "content .*checksum"),
+        ({"checksum": None}, "content .*checksum"),
     ],
 )
 def test_damaged_states_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -190,11 +193,25 @@ def test_a_damaged_sliding_window_is_refused(position: int, value: Any, message:
     state = list(filled(RotatingTurboQuantKVCache(100, keep=4)).state)
     state[FIELDS + position] = value
     with pytest.raises(StateError, match=message):
+        RotatingTurboQuantKVCache.from_state(sealed(*state[:-1]))
+    with pytest.raises(StateError, match="checksum"):
         RotatingTurboQuantKVCache.from_state(state)
 
 
+def test_a_single_changed_bit_is_noticed() -> None:
+    """A code that differs is as good as any other: only the checksum can tell."""
+    state = list(filled(TurboQuantKVCache(bits=3)).state)
+    for place, field in enumerate(state[: len(ARRAYS)]):
+        bits = mx.uint32 if field.dtype == mx.uint32 else mx.uint16
+        raw = mx.array(field.view(bits))
+        raw[0, 1, -1] = raw[0, 1, -1] ^ mx.array(1, bits)
+        changed = [*state[:place], raw.view(field.dtype), *state[place + 1 :]]
+        with pytest.raises(StateError, match="checksum"):
+            TurboQuantKVCache.from_state(changed)
+
+
 def test_a_damaged_batch_is_refused() -> None:
-    rows, width, padding = filled(BatchTurboQuantKVCache([0, 2]), batch=2).state
+    rows, width, padding, _ = filled(BatchTurboQuantKVCache([0, 2]), batch=2).state
     for state in (
         (rows[:1], width, padding),
         (rows, -1, padding),
@@ -203,7 +220,7 @@ def test_a_damaged_batch_is_refused() -> None:
         ([damage(key_bits=9)] * 2, width, padding),
     ):
         with pytest.raises(StateError):
-            BatchTurboQuantKVCache.from_state(state)
+            BatchTurboQuantKVCache.from_state(sealed(*state))
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tqgen_kernels.cache.attention import is_patched, plain_attention
 from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.handles import CausalMask, StoredArrays, blank_handles, handles
 from tqgen_kernels.cache.stack import Stack
-from tqgen_kernels.cache.state import State, check, check_int, fields_of
+from tqgen_kernels.cache.state import State, check, check_int, fields_of, opened, sealed
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
 from tqgen_kernels.cache.uses import only_attends
@@ -348,7 +348,7 @@ class BatchTurboQuantKVCache:
 
     @state.setter
     def state(self, value: Any) -> None:
-        states, width, padding, *rest = fields_of(value, 3)
+        states, width, padding, *rest = opened(fields_of(value, 4))
         check(not rest and isinstance(states, list | tuple), "rows", "not a list of states")
         rows = [self.row_class.from_state(state) for state in states]
         fits = isinstance(padding, mx.array) and padding.shape == (2, len(rows))
@@ -368,7 +368,7 @@ class BatchTurboQuantKVCache:
 
     def _canonical(self) -> tuple[Any, ...]:
         padding = mx.array([self._coming, self._garbage], mx.int32)
-        return [list(row.state) for row in self.rows], self.width, padding
+        return sealed([list(row.state) for row in self.rows], self.width, padding)
 
     def is_trimmable(self) -> bool:
         return True

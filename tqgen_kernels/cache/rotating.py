@@ -60,7 +60,7 @@ class RotatingTurboQuantKVCache(TurboQuantKVCache):
     def state(self) -> State:
         """As of TurboQuantKVCache; then offset, keep and max_size."""
         own = (self.offset, self.keep, self.max_size)
-        return State([self.store], lambda: (*write(self.store), *own))
+        return State([self.store], lambda: write(self.store, *own))
 
     @state.setter
     def state(self, value: Any) -> None:

@@ -7,7 +7,7 @@
     format, any_dim, key_bits (-1: exact), value_bits, seed, residual, sinks, norm_correction,
     codebook, centre, guard
     key_centre                  (B, H, 1, D)         what the packed keys lack, or None
-    then what the cache's class adds
+    then what the cache's class adds, and a checksum of it all
 
 Codes are token-major whatever layout the running cache has. Everything that is read is checked: a
 file may be damaged, foreign or hostile.
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import mlx.core as mx
 
 from tqgen_kernels.backends import portable
+from tqgen_kernels.cache.checksum import checksum
 from tqgen_kernels.cache.side import ExactSide, PackedSide
 from tqgen_kernels.cache.store import Side, Store
 from tqgen_kernels.quant.packing import TILE, words_per_vector
@@ -29,7 +30,7 @@ from tqgen_kernels.quant.scheme import Scheme
 if TYPE_CHECKING:
     from tqgen_kernels.cache.stack import Stack
 
-FORMAT = "turboquant-3"
+FORMAT = "turboquant-4"
 FORMAT_AT, FIELDS = 7, 19
 _FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
@@ -87,8 +88,8 @@ def fields_of(state: Any, least: int = 0) -> list[Any]:
     return list(state)
 
 
-def write(store: Store) -> tuple[Any, ...]:
-    """The canonical state of a store."""
+def write(store: Store, *own: Any) -> tuple[Any, ...]:
+    """The canonical state of a store and what its cache adds, sealed."""
     keys, values = [_write_side(side) for side in store.sides()] or [(None,) * 3] * 2
     arrays = [array for pair in zip(keys, values, strict=True) for array in pair]
     firsts = [side.first % TILE for side in store.sides() if isinstance(side, PackedSide)]
@@ -96,7 +97,20 @@ def write(store: Store) -> tuple[Any, ...]:
     key_bits, value_bits = (-1 if b is None else b for b in (s.key_bits, s.value_bits))
     kept = (s.seed, s.residual, s.sinks, s.norm_correction, s.codebook, s.centre, s.guard)
     scheme = (key_bits, value_bits, *kept)
-    return (*arrays, max(firsts, default=0), FORMAT, store.any_dim, *scheme, _centre(store))
+    first = max(firsts, default=0)
+    return sealed(*arrays, first, FORMAT, store.any_dim, *scheme, _centre(store), *own)
+
+
+def sealed(*fields: Any) -> tuple[Any, ...]:
+    """The fields, and their checksum at the end."""
+    return (*fields, checksum(fields))
+
+
+def opened(state: list[Any]) -> list[Any]:
+    """The fields of a sealed state. Raises StateError if one has changed."""
+    *fields, found = state
+    check(found == checksum(fields), "content", "it does not match its checksum")
+    return fields
 
 
 def _centre(store: Store) -> mx.array | None:
@@ -130,7 +144,7 @@ def read(state: Any) -> tuple[Store, list[Any]]:
             f"This cache was stored as {format_!r}, and this version reads {FORMAT!r}: "
             "make the prompt cache again."
         )
-    state = fields_of(state, FIELDS)
+    state = opened(fields_of(state, FIELDS + 1))
     *arrays, first, _, any_dim = state[:9]
     *scheme, centre = state[9:FIELDS]
     check(isinstance(any_dim, bool), "any_dim", repr(any_dim))

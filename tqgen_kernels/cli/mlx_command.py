@@ -138,9 +138,20 @@ def run(
 
     apply_patch()
     command = importlib.import_module(f"mlx_lm.{module}")
+    _use_our_files(command)
     prepare(command)
     with _compressed_models(scheme, fp16_layers, _max_kv_size(arguments)), _argv(arguments):
         command.main()
+
+
+def _use_our_files(module: Any) -> None:
+    """A prompt cache that mlx_lm's command writes is whole or not there; one that cannot be read
+    is an error that names the file."""
+    from tqgen_kernels.cache import prompt_file
+
+    for name in ("save_prompt_cache", "load_prompt_cache"):
+        if hasattr(module, name):
+            setattr(module, name, getattr(prompt_file, name))
 
 
 def _max_kv_size(arguments: list[str]) -> int | None:

@@ -361,10 +361,11 @@ inline void weigh(
   ((block) / 4 * 32 + (row) / 2 * 8 + (block) % 4 * 2 + (row) % 2)
 #define EXACT_VALUE_COORDINATE(block, row) ((row) * (VALUE_UNITS * 4) + (block))
 
-// The keys of 16 tokens, [8 coordinates][8 tokens], after the last token the last once more.
-// Returns what they are over.
+// The keys of 16 tokens less their common vector, [8 coordinates][8 tokens], after the last token the
+// last once more. Returns what they are over.
 template <typename Out, typename Rows>
-inline float load_exact_keys(Out out, Rows rows, int first, int exact, uint lane) {
+inline float load_exact_keys(Out out, Rows rows, Rows common, int first, int exact, uint lane) {
+  const auto centre = (const device half4*)(common);
   half4 x[KEY_UNITS * 4];  // [unit][half of 8 neighbours][group of 8 tokens]
 #pragma unroll
   for (int group = 0; group < 2; ++group) {
@@ -372,7 +373,8 @@ inline float load_exact_keys(Out out, Rows rows, int first, int exact, uint lane
     const auto from = (const device half4*)(rows + token * KEY_DIM);
 #pragma unroll
     for (int i = 0; i < KEY_UNITS * 2; ++i) {
-      x[i * 2 + group] = from[i / 2 * 8 + FRAGMENT_PAIR(lane) * 2 + i % 2];
+      const int at = i / 2 * 8 + FRAGMENT_PAIR(lane) * 2 + i % 2;
+      x[i * 2 + group] = from[at] - centre[at];
     }
   }
 #pragma unroll
@@ -394,7 +396,7 @@ inline float load_exact_values(Out out, Rows rows, int first, int exact, uint la
     const auto from = (const device half4*)(rows + min(token, exact - 1) * VALUE_DIM);
 #pragma unroll
     for (int i = 0; i < VALUE_UNITS; ++i) {
-      x[i * 4 + t] = from[FRAGMENT_ROW(lane) * VALUE_UNITS + i];
+      x[i * 4 + t] = half4(from[FRAGMENT_ROW(lane) * VALUE_UNITS + i]);
     }
   }
 #pragma unroll
@@ -408,7 +410,7 @@ inline float load_exact_values(Out out, Rows rows, int first, int exact, uint la
   }
   return 1.0f;
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk128_dv128_kb4_vb3_gqa4_q1_f16_mixed_fragment_rows8_sg4_fl2_resident12_314994b535_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk128_dv128_kb4_vb3_gqa4_q1_f16_mixed_fragment_rows8_sg4_fl2_resident12_91e5e1987f_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -416,10 +418,11 @@ inline float load_exact_values(Out out, Rows rows, int first, int exact, uint la
   const device float16_t* value_scales [[buffer(4)]],
   const device float16_t* exact_keys [[buffer(5)]],
   const device float16_t* exact_values [[buffer(6)]],
-  const device float* signs [[buffer(7)]],
-  const device int32_t* params [[buffer(8)]],
-  device float* partials [[buffer(9)]],
-  device float* statistics [[buffer(10)]],
+  const device float16_t* key_centre [[buffer(7)]],
+  const device float* signs [[buffer(8)]],
+  const device int32_t* params [[buffer(9)]],
+  device float* partials [[buffer(10)]],
+  device float* statistics [[buffer(11)]],
   uint simdgroup_index_in_threadgroup [[simdgroup_index_in_threadgroup]],
   uint thread_index_in_simdgroup [[thread_index_in_simdgroup]],
   uint thread_index_in_threadgroup [[thread_index_in_threadgroup]],
@@ -556,6 +559,11 @@ if (packed) {
         const bool seen = tile * 32 + i / STRIPS * 8 + row >= unseen;
         score[i] = seen ? score[i] : float2(-INFINITY, -INFINITY);
       }
+#pragma unroll
+      for (int group = 0; group < 4; ++group) {  // a weight of zero does not hide NaN
+        const bool seen = tile * 32 + group * 8 + row >= unseen;
+        value_scale[group] = seen ? value_scale[group] : 0.0f;
+      }
     }
     half2 weight[4 * STRIPS];
     weigh<4>(softmax, score, value_scale, output, weight);
@@ -564,11 +572,12 @@ if (packed) {
 } else {
   const int exact = held[2];
   const auto keys = exact_keys + head * params[4] * KEY_DIM;
+  const auto centre = key_centre + head * KEY_DIM;
   const auto values = exact_values + head * params[4] * VALUE_DIM;
   for (int token = simdgroup * 16; token < exact; token += SIMDGROUPS * 16) {
     half2 key[KEY_UNITS * 8];
     half2 value[VALUE_UNITS * 8];
-    const float key_scale = load_exact_keys(key, keys, token, exact, lane);
+    const float key_scale = load_exact_keys(key, keys, centre, token, exact, lane);
     const float scale = load_exact_values(value, values, token, exact, lane);
     float2 score[2 * STRIPS];  // [8 tokens][8 rows]
 #pragma unroll

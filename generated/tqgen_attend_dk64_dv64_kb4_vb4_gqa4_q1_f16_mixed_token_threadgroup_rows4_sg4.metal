@@ -168,7 +168,7 @@ template <typename Table>
 inline float value_centroid(uint code, Table table) {
   return table[code];
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb4_vb4_gqa4_q1_f16_mixed_token_threadgroup_rows4_sg4_b8659a34da_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb4_vb4_gqa4_q1_f16_mixed_token_threadgroup_rows4_sg4_52dd7b80a4_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -176,10 +176,11 @@ inline float value_centroid(uint code, Table table) {
   const device float16_t* value_scales [[buffer(4)]],
   const device float16_t* exact_keys [[buffer(5)]],
   const device float16_t* exact_values [[buffer(6)]],
-  const device float* signs [[buffer(7)]],
-  const device int32_t* params [[buffer(8)]],
-  device float* partials [[buffer(9)]],
-  device float* statistics [[buffer(10)]],
+  const device float16_t* key_centre [[buffer(7)]],
+  const device float* signs [[buffer(8)]],
+  const device int32_t* params [[buffer(9)]],
+  device float* partials [[buffer(10)]],
+  device float* statistics [[buffer(11)]],
   uint simdgroup_index_in_threadgroup [[simdgroup_index_in_threadgroup]],
   uint thread_index_in_simdgroup [[thread_index_in_simdgroup]],
   uint thread_index_in_threadgroup [[thread_index_in_threadgroup]],
@@ -320,6 +321,11 @@ for (uint tile = start + simdgroup; tile < end; tile += SIMDGROUPS) {
 // The exact window: a SIMD group takes four tokens at a time, so that their loads and sums overlap.
 // The newest Q_LEN tokens are causal.
 const int exact = split == splits ? held[2] : 0;
+float common[KEY_PER_LANE];  // of all keys, which the packed ones lack
+#pragma unroll
+for (int i = 0; i < KEY_PER_LANE; ++i) {
+  common[i] = float(key_centre[head * KEY_DIM + i * 32 + lane]);
+}
 for (int token = simdgroup * 4; token < exact; token += SIMDGROUPS * 4) {
   float key[4][KEY_PER_LANE];
   float value[4][PER_LANE];
@@ -329,7 +335,7 @@ for (int token = simdgroup * 4; token < exact; token += SIMDGROUPS * 4) {
 #pragma unroll
     for (int i = 0; i < KEY_PER_LANE; ++i) {
       const uint dim = i * 32 + lane;
-      key[t][i] = float(exact_keys[row * KEY_DIM + dim]);
+      key[t][i] = float(exact_keys[row * KEY_DIM + dim]) - common[i];
     }
 #pragma unroll
     for (int i = 0; i < PER_LANE; ++i) {

@@ -312,7 +312,7 @@ def attend(
         return None
     # In the order of the families' inputs.
     packed = (store.key_words, store.key_scales, store.value_words, store.value_scales)
-    exact = (store.exact_keys, store.exact_values)
+    exact = (store.exact_keys, store.exact_values, store.centre_or_zero)
     inputs = [q, *packed, *exact, plan.key_signs, plan.params]
     parts = plan.attend(inputs if mask is None else [*inputs, mask], plan.attend_launch)
     extra = () if sinks is None else (sinks, q, store.centre_or_zero)

@@ -28,10 +28,11 @@ class Packed(NamedTuple):
 
     key_words (B, H, capacity, W, 32) and value_words (B, H, capacity, value_bits, Dv), uint32;
     key_scales and value_scales (B, H, capacity, 32), float16; exact_keys (B, H, window, D) and
-    exact_values (B, H, window, Dv) in the model's dtype, not rotated. All keys may lack the
-    same vector a head: softmax does not see it. `rows` says how many tiles and tokens of the window
-    hold something: an entry for each row of the batch, or one for all. The newest tokens are at the
-    end of the window. centre (B, H, 1, D): the vectors that keys lack, None for none.
+    exact_values (B, H, window, Dv) in the model's dtype, not rotated. `rows` says how many tiles
+    and tokens of the window hold something: an entry for each row of the batch, or one for all.
+    The newest tokens are at the end of the window.
+    centre (B, H, 1, D): what the packed keys lack, and every score with them, which softmax does
+    not see; None for nothing.
     leading: tokens at the start of the window that come before the packed ones.
     storage "fragment": the words' last two axes are (D / 32 * bits, 32) on both sides.
     """
@@ -223,9 +224,9 @@ def attend_dequantized(
                 dtype=q.dtype,
                 codebook=side_kind(store.codebook, side),
             )
+            if side == "key" and store.centre is not None:
+                packed = packed + store.centre.astype(packed.dtype)
             held = mx.concatenate([packed[:, :, unseen:], held], axis=2)
-        if side == "key" and sinks is not None and store.centre is not None:
-            held = held + store.centre.astype(held.dtype)  # which a sink sees
         contents.append(held)
     mask = "causal" if q.shape[2] > 1 else None
     return mx.fast.scaled_dot_product_attention(q, *contents, scale=scale, mask=mask, sinks=sinks)

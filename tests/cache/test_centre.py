@@ -269,7 +269,6 @@ def test_without_centring_or_sinks_tiles_hold_the_keys_themselves(
     side = key_side(store)
     assert side.centre is None
     assert side.words is not None
-    assert side.window is side.exact
     packed = keys[:, :, scheme.sinks : scheme.sinks + side.tiles * TILE]
     words, _ = encode(
         packed,

@@ -95,6 +95,7 @@ def packed(problem: AttendProblem, inputs: Mapping[str, Any], example: Example) 
         value_seed=SEED + 1,
         codebook=problem.codebook,
         storage=problem.storage,
+        centre=inputs["key_centre"],
     )
 
 

@@ -268,6 +268,8 @@ def _attend(q: mx.array, store: Packed, scale: float, sinks: mx.array | None) ->
     grouped = q.astype(mx.float32).reshape(batch, kv_heads, -1, key_dim) * scale
 
     exact_keys = store.exact_keys[:, :, :exact].astype(mx.float32)
+    if store.centre is not None:
+        exact_keys = exact_keys - store.centre.astype(mx.float32)
     scores = (grouped @ _swap(exact_keys)).reshape(batch, heads, length, exact)
     if length > 1:
         seen = np.tril(np.ones((length, exact), bool), exact - length)

@@ -51,8 +51,8 @@ class PackedSide:
     `chunk`: a prompt chunk at hand, exact until `settle` or the next append packs it.
     `centre`: what the tokens in tiles were packed without, (B, H, 1, D), chosen with the first tile
     from the tokens then at hand. All that is exact is kept as it came, and whatever is read here
-    has the centre in it again; only `window` and the tiles, which attention reads, have not. It is
-    of the model's dtype, so that both sides of a softmax leave out the very same vector.
+    has the centre in it again; attention takes it from the exact keys as it reads them. It is of
+    the model's dtype, so that both sides of a softmax leave out the very same vector.
     """
 
     def __init__(self, scheme: SideScheme, like: mx.array) -> None:
@@ -230,11 +230,6 @@ class PackedSide:
             codebook=self.scheme.codebook,
         )
         return tokens if self.centre is None else tokens + heads.of(self.centre)
-
-    @property
-    def window(self) -> mx.array:
-        """The exact tokens (B, H, window, D) as attention reads them beside the tiles."""
-        return self.exact if self.centre is None else self.exact - self.centre
 
     def contents(self, heads: Heads = ALL_HEADS) -> mx.array:
         """Every token (B, H, tokens, D) of these heads, the packed ones dequantised."""

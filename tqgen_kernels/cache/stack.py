@@ -83,11 +83,6 @@ class StackedSide:
             self.words = mx.pad(self.words, [*room, (0, 0)])
             self.scales = mx.pad(self.scales, room)
 
-    @property
-    def window(self) -> mx.array:
-        """The exact tokens (B, H, window, D) as attention reads them beside the tiles."""
-        return self.exact if self.centre is None else self.exact - self.centre
-
     def put_row(self, i: int, row: Row, side: PackedSide) -> None:
         """Row i into `side`, as it would be alone."""
         start = row.unseen // TILE
@@ -223,8 +218,8 @@ class Stack:
             k.scales,
             v.words,
             v.scales,
-            k.window,
-            v.window,
+            k.exact,
+            v.exact,
             tuple(self.rows),
             k.scheme.bits,
             v.scheme.bits,

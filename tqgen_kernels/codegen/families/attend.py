@@ -194,9 +194,12 @@ def _example(
         "value_scales": value_scales,
         "exact_keys": exact_keys,
         "exact_values": exact_values,
+        "key_centre": vectors.to_dtype(
+            rng.standard_normal((p.batch, p.kv_heads, 1, p.key_dim), np.float32), p.dtype
+        ),
         "signs": signs(p.key_dim, scoring.KEY_SEED),
     }
-    casts = dict.fromkeys(("queries", "exact_keys", "exact_values"), p.dtype)
+    casts = dict.fromkeys(("queries", "exact_keys", "exact_values", "key_centre"), p.dtype)
     if p.mask != "none":
         inputs["mask"] = _example_mask(p, tiles * TILE + exact, rng)
     example = Example(inputs, {"tiles": tiles, "exact": exact}, casts)
@@ -271,6 +274,8 @@ def _expected_row(
         kind = side_kind(p.codebook, "key" if name == "key" else "value")
         packed = reference.decode(encoded, bits, seed, codebook=kind)[:, :, row.unseen :]
         window = np.asarray(example.inputs[f"exact_{name}s"], np.float64)[i : i + 1, :, : row.exact]
+        if name == "key":
+            window = window - np.asarray(example.inputs["key_centre"], np.float64)[i : i + 1]
         sides.append(np.concatenate([packed, window], axis=2))
     keys, values = sides
     if p.mask == "none":
@@ -324,6 +329,7 @@ ATTEND = Family(
         "value_scales",
         "exact_keys",
         "exact_values",
+        "key_centre",
         "signs",
         "params",
     ),

@@ -84,6 +84,7 @@ def _problem(record: Record) -> dict[str, Any]:
         else printable(config_label(winner.key)),
         "time": _median(winner),
         "default_time": _median(default),
+        "uncompressed": _median(next((r for r in record.results if r.road == "fp16"), None)),
         "bandwidth": "-" if winner is None else _number(winner.bandwidth),
         "roofline": "-" if winner is None else _percent(winner.roofline),
         "summary": _summary(record, len(valid)),

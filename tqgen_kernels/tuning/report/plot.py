@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.tuning.record.decide import BASELINES
 from tqgen_kernels.tuning.record.record import Record, Result
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ _STYLE = {
     "chosen": {"marker": "*", "s": 190, "color": "#D55E00", "zorder": 5},
     "default": {"marker": "D", "s": 60, "color": "#0072B2", "zorder": 4},
     "without our kernels": {"marker": "s", "s": 55, "color": "#009E73", "zorder": 3},
+    "another cache": {"marker": "P", "s": 60, "color": "#7B4FA3", "zorder": 3},
     "other candidates": {"marker": "o", "s": 24, "color": "#8A8F98", "zorder": 2},
 }
 
@@ -33,7 +35,7 @@ def figure(record: Record) -> Figure:
         raise ImportError(
             "The pictures are drawn by matplotlib: pip install 'tqgen-kernels[plot]'."
         ) from error
-    drawn = Figure(figsize=(7.2, 3.6), layout="constrained")
+    drawn = Figure(figsize=(9.6, 3.8), layout="constrained")
     axes = drawn.subplots()
     timed = [r for r in record.results if r.outcome == "correct" and r.timed and r.bandwidth]
     for label, style in _STYLE.items():
@@ -41,14 +43,14 @@ def figure(record: Record) -> Figure:
         if group:
             _draw_group(axes, group, label, style)
     if timed:
-        best = min(median(r.timed) for r in timed) * 1e6
-        axes.axvspan(
-            best, best * (1 + record.noise), color="#D55E00", alpha=0.15, lw=0, label="noise band"
-        )
+        ours = [median(r.timed) * 1e6 for r in timed if r.road not in BASELINES]
+        if ours:
+            band = (min(ours), min(ours) * (1 + record.noise))
+            axes.axvspan(*band, color="#D55E00", alpha=0.15, lw=0, label="noise band")
         _scale(axes, [median(r.timed) * 1e6 for r in timed])
     if record.peak_bandwidth is not None:
         axes.axhline(record.peak_bandwidth, color="black", lw=1.2, ls="--", label="roofline")
-    axes.set_ylim(bottom=0)
+    _scale_speed(axes, [r.bandwidth or 0.0 for r in timed], record.peak_bandwidth)
     axes.set_xlabel("time of a launch, us")
     axes.set_ylabel("achieved bandwidth, GB/s")
     axes.grid(alpha=0.25)
@@ -64,7 +66,19 @@ def _kind(record: Record, result: Result) -> str:
         return "chosen"
     if result.key == Config.of(**record.default):
         return "default"
+    if result.road in BASELINES:
+        return "another cache"
     return "without our kernels" if result.road else "other candidates"
+
+
+def _scale_speed(axes: Any, speeds: list[float], peak: float | None) -> None:
+    """From 0, unless the roofline is so far above that everything would lie on the axis."""
+    if peak is not None and speeds and 0 < 5 * max(speeds) < peak:
+        axes.set_yscale("log")
+        axes.set_ylim(min(speeds) / 2, peak * 1.5)
+        axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_ylim(bottom=0)
 
 
 def _scale(axes: Any, times: list[float]) -> None:

@@ -271,6 +271,11 @@ def test_compile_errors_have_the_authors_lines() -> None:
     assert "case.header:2:" in str(raised.value)
 
 
+def test_what_is_not_modelled_is_said() -> None:
+    with pytest.raises(emulator.MetalCompileError, match="no textures, tensors or asynchronous"):
+        run("simdgroup_event e; out[0] = 1;")
+
+
 def test_address_spaces_are_real() -> None:
     with pytest.raises(emulator.MetalCompileError, match="lvalue of type 'threadgroup float"):
         run("threadgroup float s[4]; device float* p = s; out[0] = p[0];")

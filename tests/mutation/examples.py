@@ -19,6 +19,7 @@ def hard_examples(problem: Problem, example: Example) -> list[Example]:
         return [
             _one_split(example, 1),
             _one_split(example, 25 if problem.dtype == "float32" else 6),
+            *(_rising(example, silent) for silent in (0, 1)),
         ]
     if isinstance(problem, CombineProblem):
         statistics = example.inputs["statistics"].copy()
@@ -63,3 +64,17 @@ def _one_split(example: Example, length: int) -> Example:
         exact_keys=np.ascontiguousarray(example.inputs["exact_keys"][:, :, :exact]),
         exact_values=np.ascontiguousarray(example.inputs["exact_values"][:, :, :exact]),
     )
+
+
+def _rising(example: Example, silent: int) -> Example:
+    """Every tile scores higher than those before, and only in every second row of queries.
+
+    silent: 0 or 1, the first row whose scores are all 0. Each of the two columns that a lane of the
+    matrix unit has must ask on its own that the sums so far are scaled down.
+    """
+    one = _one_split(example, 1)
+    queries = one.inputs["queries"].copy()
+    queries.reshape(-1, queries.shape[-1])[silent::2] = 0
+    scales = one.inputs["key_scales"]
+    step = np.arange(1, scales.shape[2] + 1, dtype=scales.dtype)[:, None]
+    return _changed(one, queries=queries, key_scales=scales * step * step)

@@ -6,6 +6,10 @@ import re
 HEADER_LINES = 1_000_000
 LAUNCH_LINES = 2_000_000  # code that calls the kernel, none of the author's
 
+_ABSENT = re.compile(
+    r"'((?:metal::)?(?:simdgroup_event|simdgroup_async_copy\w*|texture\w*|depth2d\w*|sampler|"
+    r"simdgroup_future|visible_function_table|tensor\w*|cooperative_tensor))'"
+)
 _METAL_WORDS = {
     "__global": "device",
     "__local": "threadgroup",
@@ -23,6 +27,12 @@ def in_metal_terms(message: str) -> str:
     message = re.sub(r"^\d+ (?:error|warning)s? (?:and \d+ errors? )?generated\.\n?", "", message,
                      flags=re.MULTILINE)  # fmt: skip
     message = message.replace("*__private", "*")
-    return re.sub(
+    words = re.sub(
         r"__(?:global|local|private|constant)\b", lambda m: _METAL_WORDS[m[0]], message
     ).strip()
+    if absent := _ABSENT.search(words):
+        words += (
+            f"\n{absent[1]}: the emulator has no textures, tensors or asynchronous copies; "
+            "copy with loads and stores."
+        )
+    return words

@@ -350,8 +350,34 @@ EXPORT void tq_unwritten_stored(const void* p, uint64_t bytes, const char* name)
 }
 
 #define CALLER (uint64_t)__builtin_return_address(0) - 1
+// Most accesses are of an input, or the first of an element of device memory: nothing to find.
+inline bool plain(void* p, uint32_t bytes, bool write) {
+  uint64_t in_region = (uint64_t)p - (uint64_t)region;
+  if (in_region >= region_bytes) return true;
+  uint32_t slot = (uint32_t)(in_region >> slot_shift);
+  const Slot& s = slots[slot];
+  uint64_t offset = (uint64_t)p - (uint64_t)s.start;
+  if (offset + bytes > s.bytes || offset > s.bytes || offset & (bytes < 8 ? bytes - 1 : 7)) return false;
+  if (!s.writable) return !write;
+  uint32_t shift = grain[slot];
+  if (slot == threadgroup_slot || bytes != 1u << shift || pending.finding) return false;
+  Cell* c = cells[slot] + (offset >> shift);
+  if (c->write_time >= launch_start || c->read_time >= launch_start) return false;
+  uint32_t me = (group_index << 10 | tq_thread) & identity;
+  if (write) {
+    ++written[slot];
+    c->write_time = time_now;
+    c->writer = me;
+  } else {
+    if (!s.initialised) return false;
+    c->read_time = time_now;
+    c->reader = me;
+  }
+  return true;
+}
+
 // The callbacks for aligned accesses: the type promises it, the address has to keep it.
-inline void aligned(void* p, uint32_t bytes, bool write, uint64_t pc) {
+__attribute__((noinline)) void aligned(void* p, uint32_t bytes, bool write, uint64_t pc) {
   uint64_t in_region = (uint64_t)p - (uint64_t)region;
   if (in_region < region_bytes && in_region & (bytes < 8 ? bytes - 1 : 7)) {
     uint32_t slot = (uint32_t)(in_region >> slot_shift);
@@ -366,8 +392,12 @@ inline void aligned(void* p, uint32_t bytes, bool write, uint64_t pc) {
 }
 
 #define CALLBACKS(N)                                                                                \
-  EXPORT void __tsan_read##N(void* p) { aligned(p, N, false, CALLER); }                             \
-  EXPORT void __tsan_write##N(void* p) { aligned(p, N, true, CALLER); }                             \
+  EXPORT void __tsan_read##N(void* p) {                                                             \
+    if (!plain(p, N, false)) aligned(p, N, false, CALLER);                                          \
+  }                                                                                                 \
+  EXPORT void __tsan_write##N(void* p) {                                                            \
+    if (!plain(p, N, true)) aligned(p, N, true, CALLER);                                            \
+  }                                                                                                 \
   EXPORT void __tsan_unaligned_read##N(void* p) {                                                   \
     access<false>((uint64_t)p, N, true, false, CALLER, 0);                                          \
   }                                                                                                 \

@@ -22,6 +22,9 @@ def verify(
     every: Annotated[
         int, typer.Option(min=0, help="Besides defaults, every n-th candidate; 1 for all.")
     ] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only head_dim 128, unless --head-dim says others.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Run kernel variants on this device and compare them with the float64 reference.
@@ -34,7 +37,7 @@ def verify(
     from tqgen_kernels.verification import HEAD_DIMS, chosen_configs, problems, verify_all
 
     name = backend or device_backend()
-    dims = tuple(head_dim or HEAD_DIMS)
+    dims = tuple(head_dim or ((128,) if quick else HEAD_DIMS))
     total = sum(len(chosen_configs(p, every)) for dim in dims for p in problems(dim))
     with Progress(transient=True, disable=as_json) as bar:
         task = bar.add_task(f"verifying on {name}", total=total)

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tqgen_kernels import verification
+from tqgen_kernels.cli.verify import verify
+
+
+@pytest.mark.parametrize(
+    ("quick", "head_dim", "expected"),
+    [(True, None, (128,)), (True, [64], (64,)), (False, None, verification.HEAD_DIMS)],
+)
+def test_quick_is_one_head_dim(
+    quick: bool,
+    head_dim: list[int] | None,
+    expected: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def verify_all(dims: Sequence[int], name: str, **options: Any) -> list[Any]:
+        asked.append(tuple(dims))
+        return []
+
+    monkeypatch.setattr(verification, "verify_all", verify_all)
+    verify(backend="emulated", head_dim=head_dim, every=0, quick=quick, as_json=True)
+    assert asked == [tuple(expected)]

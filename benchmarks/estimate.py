@@ -62,7 +62,7 @@ CHIPS = (
 def instructions(storage: Storage, gqa: int) -> float:
     """Of one lane, for a stored coordinate."""
     problem = AttendProblem(
-        DIM, DIM, KEY_BITS, VALUE_BITS, gqa=gqa, codebook="cubic", storage=storage
+        DIM, DIM, KEY_BITS, VALUE_BITS, gqa=gqa, codebook="mixed", storage=storage
     )
     count = per_coordinate(render(problem, FAMILIES["attend"].default(problem)))
     assert count is not None

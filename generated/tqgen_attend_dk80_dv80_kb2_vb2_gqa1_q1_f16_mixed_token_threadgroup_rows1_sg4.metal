@@ -150,7 +150,7 @@ template <typename Table>
 inline float value_centroid(uint code, Table table) {
   return table[code];
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk80_dv80_kb2_vb2_gqa1_q1_f16_mixed_token_threadgroup_rows1_sg4_bdc55a7fb0_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk80_dv80_kb2_vb2_gqa1_q1_f16_mixed_token_threadgroup_rows1_sg4_2759618333_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -304,10 +304,12 @@ for (uint tile = start + simdgroup; tile < end; tile += SIMDGROUPS) {
 // The exact window: a SIMD group takes four tokens at a time, so that their loads and sums overlap.
 // The newest Q_LEN tokens are causal.
 const int exact = split == splits ? held[2] : 0;
-float common[KEY_PER_LANE];  // of all keys, which the packed ones lack
+float common[KEY_PER_LANE];  // to all keys, which the packed ones lack
 #pragma unroll
 for (int i = 0; i < KEY_PER_LANE; ++i) {
-  common[i] = float(key_centre[head * KEY_DIM + min(i * 32 + lane, uint(KEY_DIM - 1))]);
+  const uint row = head;
+  const uint dim = i * 32 + lane;
+  common[i] = dim < uint(KEY_DIM) ? float(key_centre[row * KEY_DIM + dim]) : 0.0f;
 }
 for (int token = simdgroup * 4; token < exact; token += SIMDGROUPS * 4) {
   float key[4][KEY_PER_LANE];
@@ -318,7 +320,8 @@ for (int token = simdgroup * 4; token < exact; token += SIMDGROUPS * 4) {
 #pragma unroll
     for (int i = 0; i < KEY_PER_LANE; ++i) {
       const uint dim = i * 32 + lane;
-      key[t][i] = dim < uint(KEY_DIM) ? float(exact_keys[row * KEY_DIM + dim]) : 0.0f - common[i];
+      key[t][i] = dim < uint(KEY_DIM) ? float(exact_keys[row * KEY_DIM + dim]) : 0.0f;
+      key[t][i] -= common[i];
     }
 #pragma unroll
     for (int i = 0; i < PER_LANE; ++i) {

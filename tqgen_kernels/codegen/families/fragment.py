@@ -114,4 +114,4 @@ def default(p: AttendProblem) -> Config:
         layout="fragment", rows=8, simdgroups=4, in_flight=2, resident=12, groups=384
     )
     # Of NVIDIA's 65536 registers a core 12 SIMD groups have 168 a lane: some 90 more than these.
-    return config if registers(p, config) <= 76 else Config.of(**{**config.mapping, "resident": 0})
+    return config if registers(p, config) <= 80 else Config.of(**{**config.mapping, "resident": 0})

@@ -59,7 +59,7 @@ def problems(head_dim: int) -> Iterator[Problem]:
             head_dim, head_dim, key_bits, value_bits, gqa, q_len, dtype, kv_heads=2, batch=2  # type: ignore[arg-type]
         )  # fmt: skip
     for mask in ("boolean", "additive"):
-        yield AttendProblem(head_dim, head_dim, 4, 3, 4, 2, mask=mask, kv_heads=2, batch=2)  # type: ignore[arg-type]
+        yield AttendProblem(head_dim, head_dim, 4, 3, 4, 2, mask=mask, kv_heads=2, batch=2)
     if head_dim % 32 == 0:
         yield from _fragment_problems(head_dim)
     for dtype in ("float16", "bfloat16", "float32"):

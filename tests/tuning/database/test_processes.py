@@ -99,7 +99,9 @@ def test_kill_9_at_any_moment_leaves_every_older_record_readable(
         tuned(problem=problem, count=60, database=database)
     chance = random.Random(5)
     written = set()
-    for _ in range(6):
+    for number in range(60):
+        if number >= 6 and len(written) > 3:  # on a busy machine some write nothing in their time
+            break
         process = start(FOREVER, database.root)
         time.sleep(chance.uniform(0.0, 0.15))
         process.send_signal(signal.SIGKILL)

@@ -21,6 +21,7 @@ ORDER = (
     "emulator",
     "quant",
     "codegen",
+    "packed",
     "backends",
     "tuning",
     "registry",

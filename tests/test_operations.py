@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tqgen_kernels import operations
 from tqgen_kernels.codegen.families.attend import Row
-from tqgen_kernels.operations import Layout, Packed
+from tqgen_kernels.packed import Layout, Packed
 from tqgen_kernels.quant import packing, reference
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.packing import TILE

@@ -36,7 +36,7 @@ from tqgen_kernels.quant.scheme import Scheme
 
 if TYPE_CHECKING:
     from tqgen_kernels.backends import Launcher
-    from tqgen_kernels.operations import Packed
+    from tqgen_kernels.packed import Packed
 
 _STORAGE: dict[str, Storage] = {"cuda": "fragment"}
 

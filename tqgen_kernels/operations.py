@@ -6,74 +6,18 @@ H key/value heads, Hq query heads, D head_dim; a tile is 32 tokens (docs/archite
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import mlx.core as mx
 
 from tqgen_kernels import backends, kernels
 from tqgen_kernels.backends import portable
-from tqgen_kernels.codegen.families.attend import Row
+from tqgen_kernels.packed import Layout, Packed
 from tqgen_kernels.quant.codebook import CodebookKind, side_kind
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE
 
-Layout = Literal["key", "value", "key_fragment", "value_fragment"]
-Storage = Literal["tiles", "fragment"]
 MAX_Q_LEN = 8  # tokens that one call of `attend` takes
-
-
-class Packed(NamedTuple):
-    """Keys and values of one layer, packed tokens and exact window.
-
-    key_words (B, H, capacity, W, 32) and value_words (B, H, capacity, value_bits, Dv), uint32;
-    key_scales and value_scales (B, H, capacity, 32), float16; exact_keys (B, H, window, D) and
-    exact_values (B, H, window, Dv) in the model's dtype, not rotated. `rows` says how many tiles
-    and tokens of the window hold something: an entry for each row of the batch, or one for all.
-    The newest tokens are at the end of the window.
-    centre (B, H, 1, D): what the packed keys lack, and every score with them, which softmax does
-    not see; None for nothing.
-    leading: tokens at the start of the window that come before the packed ones.
-    storage "fragment": the words' last two axes are (D / 32 * bits, 32) on both sides.
-    """
-
-    key_words: mx.array
-    key_scales: mx.array
-    value_words: mx.array
-    value_scales: mx.array
-    exact_keys: mx.array
-    exact_values: mx.array
-    rows: tuple[Row, ...]
-    key_bits: int
-    value_bits: int
-    key_seed: int
-    value_seed: int
-    codebook: CodebookKind = "lloyd-max"
-    storage: Storage = "tiles"
-    centre: mx.array | None = None
-    leading: int = 0
-
-    @property
-    def centre_or_zero(self) -> mx.array:
-        """(B, H, 1, D)."""
-        if self.centre is None:
-            batch, heads, _, dim = self.exact_keys.shape
-            return _zeros(batch, heads, dim, self.exact_keys.dtype)
-        return self.centre
-
-    def row(self, i: int) -> Packed:
-        """Row i of the batch alone."""
-        names = ("key_words", "key_scales", "value_words", "value_scales")
-        arrays = {n: getattr(self, n)[i : i + 1] for n in (*names, "exact_keys", "exact_values")}
-        centre = None if self.centre is None else self.centre[i : i + 1]
-        return self._replace(rows=self.rows[i : i + 1], centre=centre, **arrays)
-
-
-@lru_cache(maxsize=16)
-def _zeros(batch: int, heads: int, dim: int, dtype: mx.Dtype) -> mx.array:
-    zeros = mx.zeros((batch, heads, 1, dim), dtype)
-    mx.eval(zeros)
-    return zeros
 
 
 def encode(

@@ -20,7 +20,8 @@ from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
 from tqgen_kernels.cache.side import PackedSide
 from tqgen_kernels.cache.state import read, write
 from tqgen_kernels.cache.store import Store
-from tqgen_kernels.operations import Storage, attend, encode
+from tqgen_kernels.operations import attend, encode
+from tqgen_kernels.packed import Storage
 from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.quant.packing import TILE
 

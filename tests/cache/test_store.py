@@ -16,7 +16,8 @@ from tqgen_kernels import Scheme
 from tqgen_kernels.cache.centre import CENTRE_TOKENS
 from tqgen_kernels.cache.state import read, write
 from tqgen_kernels.cache.store import Store
-from tqgen_kernels.operations import MAX_Q_LEN, Storage
+from tqgen_kernels.operations import MAX_Q_LEN
+from tqgen_kernels.packed import Storage
 from tqgen_kernels.quant import reference
 from tqgen_kernels.quant.codebook import CodebookKind, side_kind
 from tqgen_kernels.quant.hadamard import supported_dims

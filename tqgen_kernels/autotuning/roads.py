@@ -21,7 +21,8 @@ from tqgen_kernels.codegen.problem import (
     Problem,
     family_of,
 )
-from tqgen_kernels.operations import Packed, attend_dequantized
+from tqgen_kernels.operations import attend_dequantized
+from tqgen_kernels.packed import Packed
 from tqgen_kernels.tuning.record.decide import BASELINES
 from tqgen_kernels.tuning.search.runner import InvalidVariant
 

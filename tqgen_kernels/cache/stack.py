@@ -17,7 +17,7 @@ from tqgen_kernels.cache.side import GROW_SHARE, GROW_TILES, PackedSide, encode
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.codegen.families.vectors import tile_shape
-from tqgen_kernels.operations import Packed
+from tqgen_kernels.packed import Packed
 from tqgen_kernels.quant.packing import TILE
 
 

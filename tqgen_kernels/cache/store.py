@@ -14,7 +14,8 @@ from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.side import ExactSide, PackedSide, SideScheme
 from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.kernels import storage_for
-from tqgen_kernels.operations import MAX_Q_LEN, Layout, Packed, Storage
+from tqgen_kernels.operations import MAX_Q_LEN
+from tqgen_kernels.packed import Layout, Packed, Storage
 from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.scheme import Scheme

@@ -30,8 +30,16 @@ def test_a_version_outside_the_range_says_what_to_install(version: str, state: s
 
 
 def test_a_missing_package_is_a_problem() -> None:
-    finding = doctor.supported("mlx", None, ">=0.32")
-    assert finding == Finding("mlx", "not installed", "problem", 'pip install "mlx>=0.32"')
+    finding = doctor.supported("mlx-lm", None, ">=0.32")
+    assert finding == Finding("mlx-lm", "not installed", "problem", 'pip install "mlx-lm>=0.32"')
+
+
+@pytest.mark.parametrize(("system", "advice"), [("Linux", "See the next"), ("Darwin", "pip in")])
+def test_on_linux_mlx_comes_by_an_extra(
+    system: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: system)
+    assert doctor.supported("mlx", None, ">=0.32").advice.startswith(advice)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +77,7 @@ def test_a_wrong_backend_is_a_problem_that_lists_the_right_ones(
     found = doctor.diagnose()[-1]
     assert found.state == "problem"
     assert "metal, cuda, emulated, portable" in found.value
+    assert "unset it" in found.advice
 
 
 def test_the_emulators_compiler_is_named() -> None:

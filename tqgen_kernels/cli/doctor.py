@@ -66,7 +66,7 @@ def software() -> Iterator[Finding]:
     ours = installed(PACKAGE)
     advice = "" if ours else "Versions cannot be checked; pip install -e . in the checkout helps."
     yield Finding(PACKAGE, ours or "not installed", "ok" if ours else "warning", advice)
-    for name in NEEDED:
+    for name in reversed(NEEDED):  # MLX last: its wheel for this device comes next
         yield supported(name, installed(name), supported_range(name))
 
 
@@ -74,7 +74,8 @@ def supported(name: str, version: str | None, allowed: str) -> Finding:
     """Whether an installed `version` (None: not installed) lies in the range `allowed`."""
     fix = f'pip install "{name}{allowed}"'
     if version is None:
-        return Finding(name, "not installed", "problem", fix)
+        wanted = "See the next line." if name == "mlx" and platform.system() == "Linux" else fix
+        return Finding(name, "not installed", "problem", wanted)
     found = verdict(version, allowed)
     text = f"{version}, supported is {allowed}"
     if found == "too old":
@@ -132,7 +133,10 @@ def kernels() -> Finding:
     """The backend that runs our kernels."""
     from tqgen_kernels import backends
 
-    name = backends.default_name()  # ValueError for a wrong TQGEN_BACKEND
+    try:
+        name = backends.default_name()
+    except ValueError as error:
+        return Finding("kernels", str(error), "problem", "Give one of these, or unset it.")
     if name == backends.PORTABLE:
         return Finding(
             "kernels",

@@ -30,7 +30,6 @@ def test_attributes_are_those_that_the_source_names():
     prelude = cuda.cuda_text(variant, (128, 1, 1)).source.removesuffix(variant.source)
     defined = [line.split()[2] for line in prelude.splitlines()]
     assert defined == [
-        "simdgroup_index_in_threadgroup",
         "thread_index_in_simdgroup",
         "thread_position_in_threadgroup",
         "threadgroup_position_in_grid",

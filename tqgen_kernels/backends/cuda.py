@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from tqgen_kernels.backends.metal_call import arguments
+from tqgen_kernels.backends import metal_call
 from tqgen_kernels.codegen.problem import family_of
 from tqgen_kernels.codegen.variant import Launch, Variant
 from tqgen_kernels.files import cache_dir, write_atomically
@@ -103,9 +103,8 @@ def build(variant: Variant) -> Launcher:
         )
 
     def launch(inputs: Sequence[mx.array], geometry: Launch) -> list[mx.array]:
-        outputs: list[mx.array] = kernel(geometry.threadgroup)(
-            inputs=list(inputs), **_arguments(geometry)
-        )
+        arguments = _arguments(geometry)
+        outputs: list[mx.array] = kernel(geometry.threadgroup)(inputs=list(inputs), **arguments)
         return outputs
 
     return launch
@@ -114,7 +113,7 @@ def build(variant: Variant) -> Launcher:
 @lru_cache(maxsize=256)
 def _arguments(geometry: Launch) -> dict[str, Any]:
     _check_grid(geometry)
-    return arguments(geometry)
+    return metal_call.arguments(geometry)
 
 
 def _check_grid(geometry: Launch) -> None:

@@ -11,7 +11,6 @@ constexpr constant int VALUE_DIM = 64;
 constexpr constant int VALUE_BITS = 3;
 constexpr constant int VALUE_TILE_WORDS = 192;
 constexpr constant int VALUE_UNITS = 2;
-constexpr constant int PER_LANE = 2;  // coordinates of a value
 constexpr constant int M = 1;
 constexpr constant int POWER = 64;
 constexpr constant int Q_LEN = 1;
@@ -410,7 +409,7 @@ inline float load_exact_values(Out out, Rows rows, int first, int exact, uint la
   }
   return 1.0f;
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa8_q1_f16_mixed_fragment_rows8_sg4_fl2_resident12_899a577338_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa8_q1_f16_mixed_fragment_rows8_sg4_fl2_resident12_34d01c1bc2_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],

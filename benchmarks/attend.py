@@ -16,7 +16,6 @@ import numpy as np
 import typer
 from timing import Contender, compare, copies, report
 
-from tqgen_kernels import registry
 from tqgen_kernels.autotuning import device_backend
 from tqgen_kernels.autotuning.roads import run_portable
 from tqgen_kernels.backends.compiled import Compiled, example_arrays, to_numpy
@@ -25,6 +24,7 @@ from tqgen_kernels.codegen.families.scoring import VALUE_SEED
 from tqgen_kernels.codegen.family import Example
 from tqgen_kernels.codegen.problem import STORAGES, AttendProblem, CombineProblem, Storage
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.execution import registry
 from tqgen_kernels.quant.rotation import signs
 
 ALLOWED = 2e-3  # relative L2 of an fp16 output

@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 from timing import Contender, after, compare, copies, report, tick
 
-from tqgen_kernels import backends, registry
+from tqgen_kernels import backends
 from tqgen_kernels.autotuning import device_backend
 from tqgen_kernels.backends.compiled import Compiled, example_arrays
 from tqgen_kernels.codegen.families import FAMILIES
@@ -24,6 +24,7 @@ from tqgen_kernels.codegen.problem import (
 )
 from tqgen_kernels.codegen.space import candidates
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.execution import registry
 
 EMULATED_TOKENS = 64
 COLUMNS = (

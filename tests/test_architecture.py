@@ -21,17 +21,12 @@ ORDER = (
     "emulator",
     "quant",
     "codegen",
-    "packed",
     "backends",
     "tuning",
-    "registry",
-    "kernels",
-    "ranks",
-    "operations",
+    "execution",
     "cache",
     "serving",
     "autotuning",
-    "verification",
     "quality",
     "demo",
     "cli",
@@ -39,7 +34,7 @@ ORDER = (
 # The same inside tuning/.
 TUNING = ("record", "database", "search", "report")
 # TQGEN_AUTOTUNE=missing tunes when a kernel is first chosen: imported then, and only then.
-BACKWARD = {"registry": {"autotuning"}}
+BACKWARD = {"execution": {"autotuning"}}
 HOMES = {"apply_patch", "make_prompt_cache", "make_adaptive_cache", "TurboQuantKVCache"}
 
 

@@ -4,12 +4,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from tqgen_kernels import backends, registry
+from tqgen_kernels import backends
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.problem import CombineProblem, EncodeProblem
 from tqgen_kernels.codegen.space import candidates
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.emulator.signature import InputSpec, metal_source
+from tqgen_kernels.execution import registry
 from tqgen_kernels.tuning.search.runner import InvalidVariant
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from tqgen_kernels import Scheme, TurboQuantKVCache, apply_patch, operations, remove_patch
+from tqgen_kernels import Scheme, TurboQuantKVCache, apply_patch, remove_patch
 from tqgen_kernels.cache import attention, by_heads, turboquant
 from tqgen_kernels.cache.handles import Handle
 from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
+from tqgen_kernels.execution import operations
 
 plain = attention.plain_attention
 

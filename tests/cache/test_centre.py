@@ -13,6 +13,7 @@ import pytest
 from mlx_lm.models.cache import load_prompt_cache, save_prompt_cache
 
 from tqgen_kernels import Scheme, TurboQuantKVCache
+from tqgen_kernels.backends.packed import Storage
 from tqgen_kernels.cache.batch import BatchTurboQuantKVCache
 from tqgen_kernels.cache.batch_rotating import BatchRotatingTurboQuantKVCache
 from tqgen_kernels.cache.centre import CENTRE_TOKENS, centre_of
@@ -20,8 +21,7 @@ from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
 from tqgen_kernels.cache.side import PackedSide
 from tqgen_kernels.cache.state import read, write
 from tqgen_kernels.cache.store import Store
-from tqgen_kernels.operations import attend, encode
-from tqgen_kernels.packed import Storage
+from tqgen_kernels.execution.operations import attend, encode
 from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.quant.packing import TILE
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tqgen_kernels import Scheme, TurboQuantKVCache, kernels
+from tqgen_kernels import Scheme, TurboQuantKVCache
 from tqgen_kernels.cache import batch as batches
 from tqgen_kernels.cache.attention import plain_attention
 from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
+from tqgen_kernels.execution import kernels
 
 SCHEME = Scheme(4, 4, residual=8)
 

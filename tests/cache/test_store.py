@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tqgen_kernels import Scheme
+from tqgen_kernels.backends.packed import Storage
 from tqgen_kernels.cache.centre import CENTRE_TOKENS
 from tqgen_kernels.cache.state import read, write
 from tqgen_kernels.cache.store import Store
-from tqgen_kernels.operations import MAX_Q_LEN
-from tqgen_kernels.packed import Storage
+from tqgen_kernels.execution.operations import MAX_Q_LEN
 from tqgen_kernels.quant import reference
 from tqgen_kernels.quant.codebook import CodebookKind, side_kind
 from tqgen_kernels.quant.hadamard import supported_dims

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tqgen_kernels import verification
 from tqgen_kernels.cli.verify import verify
+from tqgen_kernels.execution import verification
 
 
 @pytest.mark.parametrize(

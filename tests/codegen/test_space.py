@@ -5,8 +5,8 @@ from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.problem import AttendProblem, EncodeProblem, Problem, family_of
 from tqgen_kernels.codegen.space import MAX_THREADGROUP_MEMORY, candidates, check_config, space
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.execution.verification import HEAD_DIMS, problems
 from tqgen_kernels.quant.hadamard import supported_dims
-from tqgen_kernels.verification import HEAD_DIMS, problems
 
 
 @pytest.mark.parametrize("problem", bundled_problems(), ids=str)

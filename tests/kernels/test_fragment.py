@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tqgen_kernels import registry
 from tqgen_kernels.backends.compiled import example_arrays, to_numpy
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.half_polynomial import evaluate, half_polynomial
@@ -18,6 +17,7 @@ from tqgen_kernels.codegen.problem import (
 )
 from tqgen_kernels.codegen.space import candidates
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.execution import registry
 from tqgen_kernels.quant.codebook import codebook
 
 ATTEND = FAMILIES["attend"]

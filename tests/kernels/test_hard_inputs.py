@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tqgen_kernels import backends, registry
+from tqgen_kernels import backends
 from tqgen_kernels.backends.compiled import Compiled, to_numpy
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Example
 from tqgen_kernels.codegen.problem import DequantizeProblem, EncodeProblem
 from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.execution import registry
 from tqgen_kernels.quant.packing import TILE
 
 CONFIGS = (

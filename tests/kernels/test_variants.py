@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from tqgen_kernels import registry
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.problem import (
     AttendProblem,
@@ -17,6 +16,7 @@ from tqgen_kernels.codegen.problem import (
 )
 from tqgen_kernels.codegen.space import candidates
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.execution import registry
 
 PROBLEMS: tuple[Problem, ...] = (
     EncodeProblem(64, 3, "key", kv_heads=2),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tqgen_kernels import emulator, registry
+from tqgen_kernels import emulator
 from tqgen_kernels.autotuning.runner import DeviceRunner, TuningNotice
 from tqgen_kernels.backends import emulated
 from tqgen_kernels.codegen.families import FAMILIES
@@ -17,6 +17,7 @@ from tqgen_kernels.codegen.family import Verification
 from tqgen_kernels.codegen.problem import AttendProblem, DequantizeProblem, Storage, family_of
 from tqgen_kernels.codegen.space import candidates
 from tqgen_kernels.codegen.variant import Variant
+from tqgen_kernels.execution import registry
 from tqgen_kernels.tuning.search.budget import Budget
 from tqgen_kernels.tuning.search.runner import InvalidVariant, road
 from tqgen_kernels.tuning.search.workers import Workers

@@ -14,11 +14,11 @@ import mlx.nn as nn
 import pytest
 from msgspec.structs import replace as change
 
-from tqgen_kernels import kernels, ranks, registry
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.problem import DequantizeProblem, Problem, family_of, format_problem
 from tqgen_kernels.codegen.render import render, template_hash
 from tqgen_kernels.codegen.space import candidates
+from tqgen_kernels.execution import kernels, ranks, registry
 from tqgen_kernels.quant.scheme import Scheme
 from tqgen_kernels.tuning.database.folder import Database
 from tqgen_kernels.tuning.record.environment import detect
@@ -35,7 +35,8 @@ os.environ.update(json.loads(sys.argv[2])[rank])
 import mlx.core as mx
 from mlx_lm import load
 from mlx_lm.utils import sharded_load
-from tqgen_kernels import kernels, make_prompt_cache, registry
+from tqgen_kernels import make_prompt_cache
+from tqgen_kernels.execution import kernels, registry
 from tqgen_kernels.codegen.problem import parse_problem
 from tqgen_kernels.quant.scheme import Scheme
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as change
 
-from tqgen_kernels import kernels, operations, registry
 from tqgen_kernels.autotuning import autotune, roads, stock
 from tqgen_kernels.autotuning.runner import DeviceRunner
 from tqgen_kernels.backends.compiled import example_arrays
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.problem import AttendProblem, CombineProblem, DequantizeProblem
+from tqgen_kernels.execution import kernels, operations, registry
 from tqgen_kernels.tuning.database.folder import user_database
 from tqgen_kernels.tuning.record.decide import BASELINES, decide
 from tqgen_kernels.tuning.record.record import Result

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tqgen_kernels import backends, kernels
+from tqgen_kernels import backends
 from tqgen_kernels.autotuning.roads import roads_of
 from tqgen_kernels.autotuning.runner import DeviceRunner
 from tqgen_kernels.codegen.problem import Problem
+from tqgen_kernels.execution import kernels
 from tqgen_kernels.tuning.database.folder import Database, user_database
 from tqgen_kernels.tuning.record.environment import detect
 from tqgen_kernels.tuning.record.policy import DEFAULT, QUICK

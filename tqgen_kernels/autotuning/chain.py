@@ -12,7 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from tqgen_kernels import registry
+from tqgen_kernels.execution import registry
 
 Inputs = Mapping[str, Any]
 Step = Callable[[Inputs], mx.array]

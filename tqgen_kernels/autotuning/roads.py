@@ -10,6 +10,7 @@ import mlx.core as mx
 from tqgen_kernels.autotuning import stock
 from tqgen_kernels.backends import portable
 from tqgen_kernels.backends.compiled import to_numpy
+from tqgen_kernels.backends.packed import Packed
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.families.attend import expected_output, rows_of
 from tqgen_kernels.codegen.families.vectors import relative_l2
@@ -21,8 +22,7 @@ from tqgen_kernels.codegen.problem import (
     Problem,
     family_of,
 )
-from tqgen_kernels.operations import attend_dequantized
-from tqgen_kernels.packed import Packed
+from tqgen_kernels.execution.operations import attend_dequantized
 from tqgen_kernels.tuning.record.decide import BASELINES
 from tqgen_kernels.tuning.search.runner import InvalidVariant
 

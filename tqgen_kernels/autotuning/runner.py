@@ -13,7 +13,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from tqgen_kernels import registry
 from tqgen_kernels.autotuning import roads, stock
 from tqgen_kernels.autotuning.chain import Inputs, Step, launcher
 from tqgen_kernels.backends import portable
@@ -23,6 +22,7 @@ from tqgen_kernels.codegen.family import Example
 from tqgen_kernels.codegen.problem import AttendProblem, CombineProblem, Problem, family_of
 from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.execution import registry
 from tqgen_kernels.tuning.record.decide import BASELINES
 from tqgen_kernels.tuning.search.budget import Budget
 from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, Wanted, road_name

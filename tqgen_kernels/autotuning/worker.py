@@ -27,7 +27,8 @@ def main(backend: str) -> None:
 
     import mlx.core as mx
 
-    from tqgen_kernels import backends, registry
+    from tqgen_kernels import backends
+    from tqgen_kernels.execution import registry
 
     backends.load(backend)
     registry.kernel  # noqa: B018, imported before it says that it is ready
@@ -39,7 +40,7 @@ def main(backend: str) -> None:
 
 def verdict(line: bytes, backend: str) -> Verdict:
     """Compiled, launched once and compared with the reference."""
-    from tqgen_kernels import registry
+    from tqgen_kernels.execution import registry
 
     try:
         problem, config = decode_job(line)

@@ -16,7 +16,7 @@ from tqgen_kernels.quant.reference import MAX_SCALE
 from tqgen_kernels.quant.rotation import signs as rotation_signs
 
 if TYPE_CHECKING:
-    from tqgen_kernels.packed import Packed
+    from tqgen_kernels.backends.packed import Packed
 
 NAME = "portable"
 _GROUP = 32  # codes that fill a whole number of words at any bits

@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from tqgen_kernels.cache.by_heads import Heads, attend_by_heads
 from tqgen_kernels.cache.handles import Handle
-from tqgen_kernels.operations import MAX_Q_LEN
+from tqgen_kernels.execution.operations import MAX_Q_LEN
 
 plain_attention = mx.fast.scaled_dot_product_attention
 

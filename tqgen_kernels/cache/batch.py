@@ -18,8 +18,8 @@ from tqgen_kernels.cache.state import State, check, check_int, fields_of, opened
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
 from tqgen_kernels.cache.uses import only_attends
-from tqgen_kernels.operations import MAX_Q_LEN
-from tqgen_kernels.operations import attend as attend_rows
+from tqgen_kernels.execution.operations import MAX_Q_LEN
+from tqgen_kernels.execution.operations import attend as attend_rows
 from tqgen_kernels.quant.scheme import Guard, Scheme
 
 

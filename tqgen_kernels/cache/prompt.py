@@ -8,11 +8,11 @@ from typing import Any
 
 from mlx_lm.models import cache as mlx_caches
 
-from tqgen_kernels import ranks
 from tqgen_kernels.cache.batch import BatchTurboQuantKVCache
 from tqgen_kernels.cache.batch_rotating import BatchRotatingTurboQuantKVCache
 from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
 from tqgen_kernels.cache.turboquant import TurboQuantKVCache
+from tqgen_kernels.execution import ranks
 from tqgen_kernels.quant.layered import LayeredScheme, exact_ends, for_layers, scheme_of
 from tqgen_kernels.quant.scheme import Guard, Scheme
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from tqgen_kernels import operations
+from tqgen_kernels.backends.packed import Layout
 from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.centre import centre_of
-from tqgen_kernels.operations import MAX_Q_LEN
-from tqgen_kernels.packed import Layout
+from tqgen_kernels.execution import operations
+from tqgen_kernels.execution.operations import MAX_Q_LEN
 from tqgen_kernels.quant.codebook import CodebookKind
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE

@@ -12,12 +12,12 @@ from functools import lru_cache
 import mlx.core as mx
 import numpy as np
 
+from tqgen_kernels.backends.packed import Packed
 from tqgen_kernels.cache.centre import centre_of
 from tqgen_kernels.cache.side import GROW_SHARE, GROW_TILES, PackedSide, encode
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.codegen.families.vectors import tile_shape
-from tqgen_kernels.packed import Packed
 from tqgen_kernels.quant.packing import TILE
 
 

@@ -9,13 +9,13 @@ from typing import Literal
 
 import mlx.core as mx
 
+from tqgen_kernels.backends.packed import Layout, Packed, Storage
 from tqgen_kernels.cache import guard
 from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.side import ExactSide, PackedSide, SideScheme
 from tqgen_kernels.codegen.families.attend import Row
-from tqgen_kernels.kernels import storage_for
-from tqgen_kernels.operations import MAX_Q_LEN
-from tqgen_kernels.packed import Layout, Packed, Storage
+from tqgen_kernels.execution.kernels import storage_for
+from tqgen_kernels.execution.operations import MAX_Q_LEN
 from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.scheme import Scheme

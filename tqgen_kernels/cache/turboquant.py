@@ -16,7 +16,7 @@ from tqgen_kernels.cache.side import GROW_EXACT
 from tqgen_kernels.cache.state import State, read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.uses import only_attends
-from tqgen_kernels.operations import attend, attend_masked
+from tqgen_kernels.execution.operations import attend, attend_masked
 from tqgen_kernels.quant.scheme import Guard, Scheme
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tqgen_kernels.verification import Outcome
+    from tqgen_kernels.execution.verification import Outcome
 
 
 def verify(
@@ -34,7 +34,7 @@ def verify(
     from rich.progress import Progress
 
     from tqgen_kernels.autotuning import device_backend
-    from tqgen_kernels.verification import HEAD_DIMS, chosen_configs, problems, verify_all
+    from tqgen_kernels.execution.verification import HEAD_DIMS, chosen_configs, problems, verify_all
 
     name = backend or device_backend()
     dims = tuple(head_dim or ((128,) if quick else HEAD_DIMS))

@@ -77,7 +77,7 @@ def tune(problems: Sequence[Problem], say: Say, progress: Progress) -> list[Reco
 
 def chosen(problems: Sequence[Problem], records: Sequence[Record]) -> list[Chosen]:
     """What the registry chose for each problem; `records` are those of `tune`."""
-    from tqgen_kernels.registry import kernel
+    from tqgen_kernels.execution.registry import kernel
     from tqgen_kernels.tuning.record.buckets import bucketed
 
     tuned = {bucketed(record.parsed_problem): record for record in records}

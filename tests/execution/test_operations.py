@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tqgen_kernels import operations
+from tqgen_kernels.backends.packed import Layout, Packed
 from tqgen_kernels.codegen.families.attend import Row
-from tqgen_kernels.packed import Layout, Packed
+from tqgen_kernels.execution import operations
 from tqgen_kernels.quant import packing, reference
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.packing import TILE

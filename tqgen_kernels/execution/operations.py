@@ -10,9 +10,10 @@ from typing import Literal
 
 import mlx.core as mx
 
-from tqgen_kernels import backends, kernels
+from tqgen_kernels import backends
 from tqgen_kernels.backends import portable
-from tqgen_kernels.packed import Layout, Packed
+from tqgen_kernels.backends.packed import Layout, Packed
+from tqgen_kernels.execution import kernels
 from tqgen_kernels.quant.codebook import CodebookKind, side_kind
 from tqgen_kernels.quant.hadamard import factor
 from tqgen_kernels.quant.packing import TILE

@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from tqgen_kernels import kernels, registry
+from tqgen_kernels.execution import kernels, registry
 from tqgen_kernels.tuning.database.snapshot import decode_snapshot, encode_snapshot
 
 MAX_BYTES = 64 * 2**20

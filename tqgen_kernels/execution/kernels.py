@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from tqgen_kernels import backends, registry
+from tqgen_kernels import backends
 from tqgen_kernels.backends.compiled import Compiled
 from tqgen_kernels.backends.portable import signs
 from tqgen_kernels.codegen.families.attend import Row, mask_strides, splits_for
@@ -31,12 +31,13 @@ from tqgen_kernels.codegen.problem import (
     context_bucket,
 )
 from tqgen_kernels.codegen.variant import Launch
+from tqgen_kernels.execution import registry
 from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.quant.scheme import Scheme
 
 if TYPE_CHECKING:
     from tqgen_kernels.backends import Launcher
-    from tqgen_kernels.packed import Packed
+    from tqgen_kernels.backends.packed import Packed
 
 _STORAGE: dict[str, Storage] = {"cuda": "fragment"}
 

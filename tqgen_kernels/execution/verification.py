@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tqgen_kernels import registry
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Verification
 from tqgen_kernels.codegen.problem import (
@@ -19,6 +18,7 @@ from tqgen_kernels.codegen.problem import (
 )
 from tqgen_kernels.codegen.space import candidates
 from tqgen_kernels.codegen.variant import Config
+from tqgen_kernels.execution import registry
 from tqgen_kernels.tuning.search.runner import InvalidVariant
 
 HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 256, 320, 512)

@@ -1,0 +1,1 @@
+"""From a problem to what runs on this device: chosen, verified, launched."""

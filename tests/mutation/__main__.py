@@ -1,9 +1,9 @@
 """Mutation testing of our own kernels.
 
-    python -m tests.mutation [--each N] [--seed S] [--subject NAME] [--all-survivors]
+    python -m tests.mutation [--each N] [--seed S] [--subject NAME]
 
 Seeds up to N mutants of each operator into each kernel, runs the ordinary verification on the
-emulator, and prints how many were noticed, by what, and the survivors.
+emulator, and prints how many were noticed, by what, and the survivors as each kernel is done.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ def main() -> int:
         if unchanged.how != "survived":
             raise SystemExit(f"{subject.name} fails unmutated: {unchanged}")
         began = time.process_time()
-        rows += [(subject, mutant, bench.judge(mutant)) for mutant in mutants]
+        judged = [(subject, mutant, bench.judge(mutant)) for mutant in mutants]
         _say(f"{subject.name}: {len(mutants)} mutants, {time.process_time() - began:.0f} s CPU")
+        _list(judged, bench)
+        rows += judged
     _report(rows)
     return 0
 
@@ -59,9 +61,10 @@ def _report(rows: list[tuple[Subject, Mutant, Verdict]]) -> None:
     counted = [row for row in rows if row[2].counts]
     killed = sum(verdict.killed for _, _, verdict in counted)
     _say(f"\n{len(rows)} mutants: " + ", ".join(f"{n} {name}" for name, n in how.most_common()))
+    hard = killed - how["soft finding"]
     _say(
         f"{killed} of the {len(counted)} that compile and differ were killed "
-        f"({killed / len(counted):.1%})"
+        f"({killed / len(counted):.1%}), {hard} without soft findings ({hard / len(counted):.1%})"
     )
     _say("\n| operator | killed | survived | equivalent |\n|---|---|---|---|")
     for operator in dict.fromkeys(mutant.operator for _, mutant, _ in rows):
@@ -69,12 +72,14 @@ def _report(rows: list[tuple[Subject, Mutant, Verdict]]) -> None:
         survived = sum(v.how == "survived" for v in mine)
         equivalent = sum(v.how == "equivalent" for v in mine)
         _say(f"| {operator} | {sum(v.killed for v in mine)} | {survived} | {equivalent} |")
-    _say("\nsurvivors:")
-    for subject, mutant, verdict in rows:
-        if verdict.how == "survived":
-            bench = Bench(subject)
+
+
+def _list(judged: list[tuple[Subject, Mutant, Verdict]], bench: Bench) -> None:
+    """What was not noticed, or only by a soft finding, with its line."""
+    for _, mutant, verdict in judged:
+        if verdict.how in ("survived", "soft finding"):
             line = getattr(bench.variant, mutant.part).split("\n")[mutant.line - 1].strip()
-            _say(f"- {subject.name}: {mutant.summary}\n    {line}")
+            _say(f"- {verdict.how} {verdict.detail}: {mutant.summary}\n    {line}")
 
 
 def _say(text: str) -> None:

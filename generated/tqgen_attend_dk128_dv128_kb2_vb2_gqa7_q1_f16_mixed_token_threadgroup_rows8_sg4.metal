@@ -164,7 +164,7 @@ template <typename Table>
 inline float value_centroid(uint code, Table table) {
   return table[code];
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk128_dv128_kb2_vb2_gqa7_q1_f16_mixed_token_threadgroup_rows8_sg4_bc9f6e6b93_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk128_dv128_kb2_vb2_gqa7_q1_f16_mixed_token_threadgroup_rows8_sg4_ce35216b93_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],

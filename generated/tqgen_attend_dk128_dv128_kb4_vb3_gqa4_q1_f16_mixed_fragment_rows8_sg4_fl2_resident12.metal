@@ -409,7 +409,7 @@ inline float load_exact_values(Out out, Rows rows, int first, int exact, uint la
   }
   return 1.0f;
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk128_dv128_kb4_vb3_gqa4_q1_f16_mixed_fragment_rows8_sg4_fl2_resident12_a4265930aa_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk128_dv128_kb4_vb3_gqa4_q1_f16_mixed_fragment_rows8_sg4_fl2_resident12_c0bb3171a7_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],

@@ -166,7 +166,7 @@ template <typename Table>
 inline float value_centroid(uint code, Table table) {
   return table[code];
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa3_q1_f16_mixed_token_threadgroup_rows4_sg4_1a7c671dea_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa3_q1_f16_mixed_token_threadgroup_rows4_sg4_c480d29fc0_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],

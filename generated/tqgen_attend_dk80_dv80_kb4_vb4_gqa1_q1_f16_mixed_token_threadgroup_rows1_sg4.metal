@@ -154,7 +154,7 @@ template <typename Table>
 inline float value_centroid(uint code, Table table) {
   return table[code];
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk80_dv80_kb4_vb4_gqa1_q1_f16_mixed_token_threadgroup_rows1_sg4_2fd15028fd_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk80_dv80_kb4_vb4_gqa1_q1_f16_mixed_token_threadgroup_rows1_sg4_1e9d189441_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],

@@ -70,7 +70,7 @@ inline void hadamard_simd(Vector x, Rows rows, uint lane) {
 inline float weight_of(float m, float largest) {
   return m == -INFINITY ? 0.0f : fast::exp2(m - largest);
 }
-[[kernel]] void custom_kernel_tqgen_combine_dv256_f16_parts8_cbfbc0accd_float_float_float_int32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_combine_dv256_f16_parts8_ce7194c216_float_float_float_int32_t_float16_t(
   const device float* partials [[buffer(0)]],
   const device float* statistics [[buffer(1)]],
   const device float* signs [[buffer(2)]],

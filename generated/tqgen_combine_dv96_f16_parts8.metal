@@ -65,7 +65,7 @@ inline void hadamard_threadgroup(Vectors x, int count, Rows rows, uint thread_id
 inline float weight_of(float m, float largest) {
   return m == -INFINITY ? 0.0f : fast::exp2(m - largest);
 }
-[[kernel]] void custom_kernel_tqgen_combine_dv96_f16_parts8_1cfcdf404c_float_float_float_int32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_combine_dv96_f16_parts8_15de599dc2_float_float_float_int32_t_float16_t(
   const device float* partials [[buffer(0)]],
   const device float* statistics [[buffer(1)]],
   const device float* signs [[buffer(2)]],

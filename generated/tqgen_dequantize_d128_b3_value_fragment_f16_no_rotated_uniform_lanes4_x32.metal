@@ -148,7 +148,7 @@ inline void read_tile(Words words, Bytes codes, uint thread_id) {
     }
   }
 }
-[[kernel]] void custom_kernel_tqgen_dequantize_d128_b3_value_fragment_f16_no_rotated_uniform_lanes4_x32_ce0d554995_uint32_t_float16_t_float_int32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_dequantize_d128_b3_value_fragment_f16_no_rotated_uniform_lanes4_x32_13ed34515f_uint32_t_float16_t_float_int32_t_float16_t(
   const device uint32_t* words [[buffer(0)]],
   const device float16_t* scales [[buffer(1)]],
   const device float* signs [[buffer(2)]],

@@ -149,7 +149,7 @@ inline void read_tile(Words words, Bytes codes, uint thread_id) {
     }
   }
 }
-[[kernel]] void custom_kernel_tqgen_dequantize_d128_b4_key_fragment_f16_no_rotated_cubic_lanes4_x32_e05919cd16_uint32_t_float16_t_float_int32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_dequantize_d128_b4_key_fragment_f16_no_rotated_cubic_lanes4_x32_2994a0462e_uint32_t_float16_t_float_int32_t_float16_t(
   const device uint32_t* words [[buffer(0)]],
   const device float16_t* scales [[buffer(1)]],
   const device float* signs [[buffer(2)]],

@@ -140,7 +140,7 @@ inline void read_tile(Words words, Bytes codes, uint thread_id) {
     }
   }
 }
-[[kernel]] void custom_kernel_tqgen_dequantize_d256_b2_value_f16_no_rotated_uniform_lanes8_x32_ab636a55d7_uint32_t_float16_t_float_int32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_dequantize_d256_b2_value_f16_no_rotated_uniform_lanes8_x32_394d2b1f5e_uint32_t_float16_t_float_int32_t_float16_t(
   const device uint32_t* words [[buffer(0)]],
   const device float16_t* scales [[buffer(1)]],
   const device float* signs [[buffer(2)]],

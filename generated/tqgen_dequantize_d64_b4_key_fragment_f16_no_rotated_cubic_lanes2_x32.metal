@@ -149,7 +149,7 @@ inline void read_tile(Words words, Bytes codes, uint thread_id) {
     }
   }
 }
-[[kernel]] void custom_kernel_tqgen_dequantize_d64_b4_key_fragment_f16_no_rotated_cubic_lanes2_x32_94d5fd0388_uint32_t_float16_t_float_int32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_dequantize_d64_b4_key_fragment_f16_no_rotated_cubic_lanes2_x32_9d3f6a6ba4_uint32_t_float16_t_float_int32_t_float16_t(
   const device uint32_t* words [[buffer(0)]],
   const device float16_t* scales [[buffer(1)]],
   const device float* signs [[buffer(2)]],

@@ -142,7 +142,7 @@ inline void read_tile(Words words, Bytes codes, uint thread_id) {
     }
   }
 }
-[[kernel]] void custom_kernel_tqgen_dequantize_d96_b3_value_f16_no_rotated_uniform_lanes2_x32_bbf7583d23_uint32_t_float16_t_float_int32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_dequantize_d96_b3_value_f16_no_rotated_uniform_lanes2_x32_e9bbedfcba_uint32_t_float16_t_float_int32_t_float16_t(
   const device uint32_t* words [[buffer(0)]],
   const device float16_t* scales [[buffer(1)]],
   const device float* signs [[buffer(2)]],

@@ -205,7 +205,7 @@ inline void write_tile(Bytes codes, Words words, uint thread_id) {
     words[item] = fragment_word<BITS, CODE_STRIDE, true>(codes, item);
   }
 }
-[[kernel]] void custom_kernel_tqgen_encode_d128_b4_key_fragment_f16_norm_correction_cubic_lanes8_x32_82d4f18b64_float16_t_float_int32_t_uint32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_encode_d128_b4_key_fragment_f16_norm_correction_cubic_lanes8_x32_cd7ea20898_float16_t_float_int32_t_uint32_t_float16_t(
   const device float16_t* x [[buffer(0)]],
   const device float* signs [[buffer(1)]],
   const device int32_t* params [[buffer(2)]],

@@ -191,7 +191,7 @@ inline void write_tile(Bytes codes, Words words, uint thread_id) {
     words[item] = pack_word<BITS>(codes + dim, CODE_STRIDE, 32, word);
   }
 }
-[[kernel]] void custom_kernel_tqgen_encode_d128_b4_value_f16_norm_correction_uniform_lanes8_x32_b8b3cfe9e4_float16_t_float_int32_t_uint32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_encode_d128_b4_value_f16_norm_correction_uniform_lanes8_x32_9178009796_float16_t_float_int32_t_uint32_t_float16_t(
   const device float16_t* x [[buffer(0)]],
   const device float* signs [[buffer(1)]],
   const device int32_t* params [[buffer(2)]],

@@ -189,7 +189,7 @@ inline void write_tile(Bytes codes, Words words, uint thread_id) {
     words[item] = pack_word<BITS>(codes + dim, CODE_STRIDE, 32, word);
   }
 }
-[[kernel]] void custom_kernel_tqgen_encode_d256_b3_value_f16_norm_correction_uniform_lanes16_x32_565b3f29e8_float16_t_float_int32_t_uint32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_encode_d256_b3_value_f16_norm_correction_uniform_lanes16_x32_26b86dcc67_float16_t_float_int32_t_uint32_t_float16_t(
   const device float16_t* x [[buffer(0)]],
   const device float* signs [[buffer(1)]],
   const device int32_t* params [[buffer(2)]],

@@ -205,7 +205,7 @@ inline void write_tile(Bytes codes, Words words, uint thread_id) {
     words[item] = fragment_word<BITS, CODE_STRIDE, true>(codes, item);
   }
 }
-[[kernel]] void custom_kernel_tqgen_encode_d256_b4_key_fragment_f16_norm_correction_cubic_lanes16_x32_e75fe3a666_float16_t_float_int32_t_uint32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_encode_d256_b4_key_fragment_f16_norm_correction_cubic_lanes16_x32_5690dad6ce_float16_t_float_int32_t_uint32_t_float16_t(
   const device float16_t* x [[buffer(0)]],
   const device float* signs [[buffer(1)]],
   const device int32_t* params [[buffer(2)]],

@@ -205,7 +205,7 @@ inline void write_tile(Bytes codes, Words words, uint thread_id) {
     words[item] = fragment_word<BITS, CODE_STRIDE, false>(codes, item);
   }
 }
-[[kernel]] void custom_kernel_tqgen_encode_d256_b4_value_fragment_f16_norm_correction_uniform_lanes16_x32_bd8b849c4f_float16_t_float_int32_t_uint32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_encode_d256_b4_value_fragment_f16_norm_correction_uniform_lanes16_x32_c586502e14_float16_t_float_int32_t_uint32_t_float16_t(
   const device float16_t* x [[buffer(0)]],
   const device float* signs [[buffer(1)]],
   const device int32_t* params [[buffer(2)]],

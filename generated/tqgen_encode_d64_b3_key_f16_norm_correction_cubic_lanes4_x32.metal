@@ -189,7 +189,7 @@ inline void write_tile(Bytes codes, Words words, uint thread_id) {
     words[item] = pack_word<BITS>(codes + token * CODE_STRIDE, 1, HEAD_DIM, word);
   }
 }
-[[kernel]] void custom_kernel_tqgen_encode_d64_b3_key_f16_norm_correction_cubic_lanes4_x32_248cbb1540_float16_t_float_int32_t_uint32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_encode_d64_b3_key_f16_norm_correction_cubic_lanes4_x32_b6b1e8ce04_float16_t_float_int32_t_uint32_t_float16_t(
   const device float16_t* x [[buffer(0)]],
   const device float* signs [[buffer(1)]],
   const device int32_t* params [[buffer(2)]],

@@ -203,7 +203,7 @@ inline void write_tile(Bytes codes, Words words, uint thread_id) {
     words[item] = fragment_word<BITS, CODE_STRIDE, true>(codes, item);
   }
 }
-[[kernel]] void custom_kernel_tqgen_encode_d64_b3_key_fragment_f16_norm_correction_cubic_lanes4_x32_d3e9cca39e_float16_t_float_int32_t_uint32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_encode_d64_b3_key_fragment_f16_norm_correction_cubic_lanes4_x32_7bff562305_float16_t_float_int32_t_uint32_t_float16_t(
   const device float16_t* x [[buffer(0)]],
   const device float* signs [[buffer(1)]],
   const device int32_t* params [[buffer(2)]],

@@ -192,7 +192,7 @@ inline void write_tile(Bytes codes, Words words, uint thread_id) {
     words[item] = pack_word<BITS>(codes + token * CODE_STRIDE, 1, HEAD_DIM, word);
   }
 }
-[[kernel]] void custom_kernel_tqgen_encode_d96_b4_key_f16_norm_correction_cubic_lanes4_x32_754afee9eb_float16_t_float_int32_t_uint32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_encode_d96_b4_key_f16_norm_correction_cubic_lanes4_x32_063c716a90_float16_t_float_int32_t_uint32_t_float16_t(
   const device float16_t* x [[buffer(0)]],
   const device float* signs [[buffer(1)]],
   const device int32_t* params [[buffer(2)]],

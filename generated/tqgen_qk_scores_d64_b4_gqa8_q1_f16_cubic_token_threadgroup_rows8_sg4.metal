@@ -148,7 +148,7 @@ inline void load_queries(
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
 }
-[[kernel]] void custom_kernel_tqgen_qk_scores_d64_b4_gqa8_q1_f16_cubic_token_threadgroup_rows8_sg4_91e81d1f26_float16_t_uint32_t_float16_t_float_int32_t_float(
+[[kernel]] void custom_kernel_tqgen_qk_scores_d64_b4_gqa8_q1_f16_cubic_token_threadgroup_rows8_sg4_60fd31dc0b_float16_t_uint32_t_float16_t_float_int32_t_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],

@@ -134,7 +134,7 @@ inline void load_queries(
     hadamard_threadgroup<M, POWER>(out, ROWS, HADAMARD_ROWS, thread_id, 32 * SIMDGROUPS);
   }
 }
-[[kernel]] void custom_kernel_tqgen_qk_scores_d80_b4_gqa1_q1_f16_cubic_token_threadgroup_rows1_sg4_94d0badf64_float16_t_uint32_t_float16_t_float_int32_t_float(
+[[kernel]] void custom_kernel_tqgen_qk_scores_d80_b4_gqa1_q1_f16_cubic_token_threadgroup_rows1_sg4_5838cc2704_float16_t_uint32_t_float16_t_float_int32_t_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],

@@ -73,6 +73,24 @@ def test_two_texts_never_share_a_name() -> None:
             assert names.setdefault(variant.name, variant.sha256) == variant.sha256
 
 
+def test_a_comment_changes_no_hash_and_code_does() -> None:
+    problem = AttendProblem(128, 128, 3, 3, gqa=4)
+    variant = render(problem, FAMILIES["attend"].default(problem))
+    header, source = variant.header, variant.source
+    said = dataclasses.replace(variant, source=f"// first\n\n{source}/* last\n */\n")
+    laid_out = dataclasses.replace(
+        variant, header=header.replace("\n", "  \n\n").replace("    ", "\t")
+    )
+    assert {said.name, laid_out.name} == {variant.name}
+    assert "//" in source
+    for other in (
+        dataclasses.replace(variant, header=header.replace("float", "half", 1)),
+        dataclasses.replace(variant, source=source + "x = 1;\n"),
+        dataclasses.replace(variant, header=header + source, source=""),
+    ):
+        assert other.sha256 != variant.sha256
+
+
 def test_the_text_does_not_depend_on_the_size() -> None:
     small = AttendProblem(128, 128, 3, 3, gqa=4)
     large = dataclasses.replace(small, kv_heads=2, batch=8, context=131072)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -12,6 +14,14 @@ from tqgen_kernels.codegen.problem import Problem
 
 Value: TypeAlias = int | str | bool
 Shape: TypeAlias = tuple[int, ...]
+
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+
+
+def code_of(text: str) -> str:
+    """`text` without comments, empty lines and indentation: all of it that compiles."""
+    lines = (" ".join(line.split()) for line in _COMMENT.sub(" ", text).splitlines())
+    return "\n".join(filter(None, lines))
 
 
 @dataclass(frozen=True)
@@ -58,10 +68,11 @@ class Variant:
     source: str
     threadgroup_memory: int
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """Of header and source: what is compiled."""
-        return hashlib.sha256((self.header + "\0" + self.source).encode()).hexdigest()
+        """Of the code of header and source: a comment does not change it."""
+        code = code_of(self.header) + "\0" + code_of(self.source)
+        return hashlib.sha256(code.encode()).hexdigest()
 
     @property
     def name(self) -> str:

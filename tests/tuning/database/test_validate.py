@@ -55,9 +55,27 @@ def test_another_text_is_refused(record: Record) -> None:
     assert "not the text that renders now" in (validate(PROBLEM, record, other) or "")
 
 
-def test_other_templates_are_refused(record: Record) -> None:
-    other = replace(record, template_sha256="0" * 64)
-    assert validate(PROBLEM, other, winner(record)) == "measured with other templates"
+def test_templates_that_changed_elsewhere_leave_a_record_usable(record: Record) -> None:
+    """Only what renders counts: of the winner, and of the default that it was measured against."""
+    later = replace(record, template_sha256="0" * 64)
+    others = [
+        r for r in later.results if r.key not in (winner(later).key, task_of(PROBLEM).default)
+    ]
+    changed = tuple(replace(r, source_sha256="0" * 64) if r in others else r for r in later.results)
+    assert others
+    assert validate(PROBLEM, replace(later, results=changed), winner(later)) is None
+
+
+def test_a_record_against_another_default_is_refused(record: Record) -> None:
+    default = task_of(PROBLEM).default
+    changed = tuple(
+        replace(r, source_sha256="0" * 64) if r.key == default else r for r in record.results
+    )
+    other = replace(record, results=changed)
+    assert "the default that it was measured" in (validate(PROBLEM, other, winner(other)) or "")
+    chosen = other.result(default)
+    assert chosen is not None
+    assert "not the text that renders now" in (validate(PROBLEM, other, chosen) or "")
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,27 @@ def test_a_changed_text_is_measured_again(database: Database) -> None:
     assert {c for c, _ in runner.calls} >= {config(i) for i in range(6)}
 
 
+def test_templates_that_give_the_same_texts_measure_nothing_again(database: Database) -> None:
+    tuned(database=database)
+    runner = FakeRunner(steady({1: 1e-4}))
+    record = run(runner, replace_template(task(), "cd" * 32), database=database)
+    assert record.selected == {"lanes": 3}
+    assert record.template_sha256 == "cd" * 32
+    assert not runner.calls
+
+
+def test_a_failure_is_tried_again_when_its_text_has_changed(database: Database) -> None:
+    error = InvalidVariant("compile", "no such function")
+    first = FakeRunner(steady({3: 5e-4}), errors={config(1): error})
+    assert run(first, database=database).result(config(1)).outcome == "compile"  # type: ignore[union-attr]
+    same = FakeRunner(steady({1: 1e-4}))
+    run(same, replace_template(task(), "cd" * 32), database=database)
+    assert not same.calls
+    mended = FakeRunner(steady({1: 1e-4}), text="v2")
+    record = run(mended, replace_template(task(), "ef" * 32), database=database)
+    assert record.selected == {"lanes": 1}
+
+
 def test_changed_generator_code_with_the_same_templates_is_noticed(database: Database) -> None:
     first = FakeRunner(steady({3: 5e-4}), interrupt_at=60)
     with pytest.raises(KeyboardInterrupt):

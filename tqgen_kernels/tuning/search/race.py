@@ -135,7 +135,12 @@ class Race:
     def _invalidate(self, config: Config, error: InvalidVariant) -> None:
         self._prepared.pop(config, None)
         self.medians.pop(config, None)
-        self.results[config] = invalid(config, self.order[config], error.kind, error.detail)
+        failed = invalid(config, self.order[config], error.kind, error.detail)
+        try:
+            text = self.runner.source_sha256(self.problem, config)
+        except InvalidVariant:
+            text = ""
+        self.results[config] = replace(failed, source_sha256=text)
 
     def _prepare(self, config: Config) -> Prepared:
         """Compiled and verified. What was measured of another text is forgotten."""

@@ -87,7 +87,7 @@ def tune(
 ) -> Record:
     """The record of `task.problem` in its bucket, also stored in `database`.
 
-    Goes on from a stored record of the same templates, software and policy; `again` measures
+    Goes on from a stored record of the same software and policy, text by text; `again` measures
     everything anew. The default is measured even when the budget is spent. On KeyboardInterrupt
     what was measured is stored before it is raised on.
     """
@@ -192,9 +192,9 @@ def _finished(
 ) -> bool:
     """Whether nothing is left to do that `policy` and `strategy` would do. Where nothing was
     correct the reason may be gone by now."""
-    if not _same_ground(stored, task, environment) or stored.stopped != "complete":
+    if not _same_ground(stored, environment) or stored.stopped != "complete":
         return False
-    if stored.selected is None:
+    if stored.selected is None or stored.template_sha256 != task.template_sha256:
         return False
     if stored.space_sha256 != space_sha256(task.order):
         return False
@@ -203,13 +203,9 @@ def _finished(
     return enough and (stored.strategy == strategy.name or set(task.order) <= tried)
 
 
-def _same_ground(stored: Record, task: Task, environment: Environment) -> bool:
+def _same_ground(stored: Record, environment: Environment) -> bool:
     """Whether times in `stored` may stand beside times that are measured now."""
-    return (
-        stored.template_sha256 == task.template_sha256
-        and stored.provenance == "measured"
-        and not mismatches(stored.environment, environment)
-    )
+    return stored.provenance == "measured" and not mismatches(stored.environment, environment)
 
 
 def _known(
@@ -219,11 +215,12 @@ def _known(
     policy: Policy,
     runner: Runner,
 ) -> dict[Config, Result]:
-    """What a stored record already says of today's candidates, where their text is the same."""
+    """What a stored record already says of today's candidates, where their text is the same:
+    after an edit of a template, only what renders differently is measured again."""
     known: dict[Config, Result] = {}
     if stored is None or stored.selected is None or stored.policy != policy:
         return known
-    if not _same_ground(stored, task, environment):
+    if not _same_ground(stored, environment):
         return known
     by_config = {r.key: r for r in stored.results}
     for index, config in enumerate(task.order):
@@ -234,7 +231,7 @@ def _known(
             text = runner.source_sha256(task.problem, config)
         except InvalidVariant:
             continue
-        if result.outcome != "correct" or result.source_sha256 == text:
+        if result.source_sha256 == text:
             known[config] = replace(result, index=index)
     return known
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -20,7 +21,7 @@ from tqgen_kernels.execution import kernels, operations, registry
 from tqgen_kernels.tuning.database.folder import user_database
 from tqgen_kernels.tuning.record.decide import BASELINES, decide
 from tqgen_kernels.tuning.record.record import Result
-from tqgen_kernels.tuning.search.runner import road
+from tqgen_kernels.tuning.search.runner import InvalidVariant, road
 
 TILES = AttendProblem(64, 64, 3, 2, gqa=2, dtype="float32", kv_heads=2, context=1024)
 FRAGMENT = replace(TILES, codebook="cubic", storage="fragment", q_len=4, dtype="bfloat16")
@@ -39,6 +40,23 @@ def test_each_road_is_right_and_can_be_timed(problem: AttendProblem, name: str) 
     assert prepared.verification.passed, prepared.verification
     assert prepared.source_sha256 == ""
     assert prepared.launch(1) > 0
+
+
+@pytest.mark.parametrize("mask", ["boolean", "additive"])
+def test_the_roads_of_a_masked_problem_obey_the_mask(mask: Any) -> None:
+    problem = replace(TILES, mask=mask, batch=2, q_len=2)
+    runner = DeviceRunner("emulated")
+    assert roads.roads_of(problem) == ("sdpa", "fp16", "affine")
+    for name in roads.roads_of(problem):
+        assert runner.prepare(problem, road(name)).verification.passed
+    with pytest.raises(InvalidVariant, match="reads no mask") as refused:
+        runner.prepare(problem, road("mlx"))
+    assert refused.value.kind == "constraints"
+
+    example = FAMILIES["attend"].example(problem, np.random.default_rng(3), 256)
+    inputs = example_arrays(example)
+    (blind,) = roads.run("sdpa", replace(problem, mask="none"), inputs | {"mask": None}, example)
+    assert not roads.verify(problem, example, [blind]).passed
 
 
 def test_a_baseline_reads_what_its_cache_would_hold() -> None:

@@ -33,10 +33,11 @@ def roads_of(problem: Problem) -> tuple[str, ...]:
     """Names of the roads that do all of the problem's work, and of what is measured beside them.
 
     mx.quantized_matmul over our tiles is none: it reads rows of codes with a scale and a bias for
-    each group, and a tile holds neither rows nor biases.
+    each group, and a tile holds neither rows nor biases. Under a mask, what the cache runs without
+    a kernel is "sdpa": "mlx" is none.
     """
     if isinstance(problem, AttendProblem):
-        return ("mlx", "sdpa", *BASELINES) if problem.mask == "none" else ()
+        return ("mlx", "sdpa", *BASELINES) if problem.mask == "none" else ("sdpa", *BASELINES)
     return ("mlx",) if isinstance(problem, EncodeProblem | DequantizeProblem) else ()
 
 
@@ -51,7 +52,8 @@ def run(road: str, problem: Problem, inputs: Mapping[str, Any], example: Example
             return [stock.attend(road, inputs, scale)]
         if road == "sdpa":
             store = packed(problem, inputs, example)
-            return [attend_dequantized(inputs["queries"], store, scale=scale)]
+            mask = inputs.get("mask")
+            return [attend_dequantized(inputs["queries"], store, scale=scale, mask=mask)]
     return run_portable(problem, inputs, example)
 
 
@@ -83,6 +85,8 @@ def run_portable(problem: Problem, inputs: Mapping[str, Any], example: Example) 
         )
         return [vectors]
     if isinstance(problem, AttendProblem):
+        if problem.mask != "none":
+            raise InvalidVariant("constraints", "the portable path reads no mask")
         store = packed(problem, inputs, example)
         return [portable.attend(inputs["queries"], store, scale=problem.key_dim**-0.5)]
     raise InvalidVariant("constraints", f"{family_of(problem)} has no portable path")

@@ -18,10 +18,11 @@ AFFINE_BITS = (2, 3, 4, 5, 6, 8)  # of mx.quantize
 
 
 def inputs(road: str, problem: AttendProblem, tokens: int) -> dict[str, Any]:
-    """Random queries, and `tokens` random keys and values as `road` stores them.
+    """Random queries, `tokens` random keys and values as `road` stores them, and a mask if any.
 
     fp16: (B, H, tokens, D) in the problem's dtype. affine: (words, scales, biases) of mx.quantize,
-    with the fewest bits that are no fewer than the problem's.
+    with the fewest bits that are no fewer than the problem's. mask: of the kind that the problem
+    has, (1, 1, q_len, tokens), random; every query sees the first token.
     """
     p = problem
     dtype = getattr(mx, p.dtype)
@@ -40,14 +41,18 @@ def inputs(road: str, problem: AttendProblem, tokens: int) -> dict[str, Any]:
         found["values"] = tuple(mx.quantize(values, group_size=group, bits=bits))
     else:
         found |= {"keys": keys, "values": values}
-    mx.eval(found["queries"], found["keys"], found["values"])
+    if p.mask != "none":
+        shown = mx.random.uniform(shape=(1, 1, p.q_len, tokens)) < 0.7
+        shown[..., 0] = True
+        found["mask"] = shown if p.mask == "boolean" else random(1, p.q_len, tokens)[:1]
+    mx.eval(*found.values())
     return found
 
 
 def attend(road: str, found: Mapping[str, Any], scale: float) -> mx.array:
     """The attention (B, Hq, L, Dv) of the newest L tokens, by what mlx-lm calls for that cache."""
     q = found["queries"]
-    mask = "causal" if q.shape[2] > 1 else None
+    mask = found.get("mask", "causal" if q.shape[2] > 1 else None)
     if road == "fp16":
         return mx.fast.scaled_dot_product_attention(
             q, found["keys"], found["values"], scale=scale, mask=mask
@@ -59,7 +64,7 @@ def attend(road: str, found: Mapping[str, Any], scale: float) -> mx.array:
         found["keys"],
         found["values"],
         scale=scale,
-        mask=mask,  # type: ignore[arg-type]
+        mask=mask,
         group_size=found["group_size"],
         bits=found["bits"],
     )
@@ -78,8 +83,12 @@ def verify(road: str, problem: AttendProblem, tokens: int) -> Verification:
     scale = problem.key_dim**-0.5
     out = to_numpy(attend(road, found, scale))
     keys, values = (_plain(road, found, side) for side in ("keys", "values"))
-    later = np.arange(tokens) > tokens - problem.q_len + np.arange(problem.q_len)[:, None]
-    mask = np.where(later, -np.inf, 0.0)
+    if problem.mask == "none":
+        later = np.arange(tokens) > tokens - problem.q_len + np.arange(problem.q_len)[:, None]
+        mask = np.where(later, -np.inf, 0.0)
+    else:
+        given = to_numpy(found["mask"])
+        mask = np.where(given, 0.0, -np.inf) if problem.mask == "boolean" else given
     expected = reference.attend(to_numpy(found["queries"]), keys, values, scale, mask)
     tolerance = {"float32": 4e-3, "float16": 1e-2, "bfloat16": 5e-2}[problem.dtype]
     return relative_l2(out, expected, tolerance)

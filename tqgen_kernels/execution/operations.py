@@ -138,16 +138,26 @@ def attend_masked(
 
 
 def attend_dequantized(
-    q: mx.array, store: Packed, *, scale: float, sinks: mx.array | None = None
+    q: mx.array,
+    store: Packed,
+    *,
+    scale: float,
+    sinks: mx.array | None = None,
+    mask: mx.array | None = None,
 ) -> mx.array:
     """What `attend` gives, by MLX's attention over dequantised keys and values: the road that
-    tuning chooses where no kernel of ours is faster."""
+    tuning chooses where no kernel of ours is faster.
+
+    mask (B or 1, Hq or 1, L or 1, T) says all, as in `attend_masked`; None is causal.
+    """
     if len(store.rows) > 1:
-        rows = range(len(store.rows))
-        own = {"scale": scale, "sinks": sinks}
-        return mx.concatenate(
-            [attend_dequantized(q[i : i + 1], store.row(i), **own) for i in rows]  # type: ignore[arg-type]
-        )
+        outs = []
+        for i in range(len(store.rows)):
+            own = mask if mask is None or mask.shape[0] == 1 else mask[i : i + 1]
+            outs.append(
+                attend_dequantized(q[i : i + 1], store.row(i), scale=scale, sinks=sinks, mask=own)
+            )
+        return mx.concatenate(outs)
     tiles, count, unseen = store.rows[0]
     sides: dict[Literal["key", "value"], tuple[mx.array, ...]] = {
         "key": (store.key_words, store.key_scales, store.exact_keys),
@@ -173,5 +183,7 @@ def attend_dequantized(
                 packed = packed + store.centre.astype(packed.dtype)
             held = mx.concatenate([packed[:, :, unseen:], held], axis=2)
         contents.append(held)
-    mask = "causal" if q.shape[2] > 1 else None
-    return mx.fast.scaled_dot_product_attention(q, *contents, scale=scale, mask=mask, sinks=sinks)
+    seen: mx.array | str | None = "causal" if q.shape[2] > 1 else None
+    if mask is not None:
+        seen = mask[..., : contents[0].shape[2]]
+    return mx.fast.scaled_dot_product_attention(q, *contents, scale=scale, mask=seen, sinks=sinks)

@@ -60,6 +60,7 @@ class FakeRunner:
     calls: list[tuple[Config, int]] = field(default_factory=list)
     prepared: list[Config] = field(default_factory=list)
     text: str = "v1"
+    prepare_seconds: float = 0.0
     proof_seconds: float | None = None  # of one candidate; None: nothing is proven ahead
     proven: list[Wanted] = field(default_factory=list)
 
@@ -91,6 +92,7 @@ class FakeRunner:
 
     def prepare(self, problem: Problem, config: Config) -> Prepared:
         self.prepared.append(config)
+        self.now += self.prepare_seconds
         if config in self.errors and self.errors[config].kind != "timeout":
             raise self.errors[config]
         found = self.verifications.get(config, Verification(1e-6, 1e-5, "relative"))

@@ -157,6 +157,8 @@ def test_tuning_on_the_emulator_end_to_end(cache: Database, tmp_path: Path) -> N
     assert call("report", "--out", page, "--png", tmp_path / "png")[0] == 0
     assert "<svg" in page.read_text()
     assert len(list((tmp_path / "png").glob("*.png"))) == 1
+    status, text = call("report", "--out", page, "--json")
+    assert json.loads(text) == {"page": str(page), "problems": [row["problem"]], "pictures": []}
 
     exported = tmp_path / "e.json"
     assert call("db", "export", exported)[0] == 0

@@ -35,6 +35,17 @@ def test_proving_takes_half_of_the_time_and_what_is_proven_is_tried_first() -> N
     assert record.stopped == "complete"
 
 
+def test_time_that_later_tasks_do_not_need_goes_back_to_the_first(database: Database) -> None:
+    runner = FakeRunner(steady({5: 1e-4}), prepare_seconds=2.0)
+    tasks = [task(8), task(1, replace(PROBLEM, context=16384))]
+    options = {"seconds": 30.0, "clock": runner.clock}
+    first, second = tune_all(tasks, runner, ENVIRONMENT, database=database, **options)  # type: ignore[arg-type]
+    assert (first.stopped, second.stopped) == ("complete", "complete")
+    assert first.selected == {"lanes": 5}
+    assert first == database.load(ENVIRONMENT.device_key, PROBLEM)
+    assert 15.0 < runner.now < 30.0
+
+
 def test_a_finished_task_is_not_compiled_again(database: Database) -> None:
     record = tuned(database=database)
     runner = FakeRunner(steady({3: 5e-4}), proof_seconds=1.0)

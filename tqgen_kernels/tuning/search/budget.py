@@ -41,15 +41,19 @@ class Budget:
 
     @property
     def spent(self) -> bool:
-        if self.seconds is None:
-            return False
-        reserve = min(self.reserve, MOST_RESERVED * self.seconds)
-        return self.clock() - self.start >= self.seconds - reserve
+        return self._free <= 0
 
-    def check(self) -> None:
-        """Raises OutOfTime when what may be spent now is spent."""
-        if self.spent:
+    def check(self, need: float = 0.0) -> None:
+        """Raises OutOfTime when less than `need` seconds of what may be spent now are left."""
+        if self._free <= need:
             raise OutOfTime
+
+    @property
+    def _free(self) -> float:
+        if self.seconds is None:
+            return float("inf")
+        reserve = min(self.reserve, MOST_RESERVED * self.seconds)
+        return self.seconds - reserve - (self.clock() - self.start)
 
 
 def parse_seconds(text: str) -> float:

@@ -15,7 +15,7 @@ from tqgen_kernels.tuning.record.record import Result
 from tqgen_kernels.tuning.search import measure
 from tqgen_kernels.tuning.search.budget import Budget
 from tqgen_kernels.tuning.search.roofline import achieved_bandwidth
-from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, Runner
+from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, Runner, road_name
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Race:
     medians: dict[Config, float] = field(default_factory=dict)
     _prepared: dict[Config, Prepared] = field(default_factory=dict)
     _launches: dict[Config, int] = field(default_factory=dict)
+    _longest: dict[bool, float] = field(default_factory=dict)  # preparing a kernel, by is_proven
 
     def __post_init__(self) -> None:
         for config, result in self.results.items():
@@ -46,16 +47,23 @@ class Race:
     def trial(self, config: Config, samples: int, *, must: bool = False) -> float | None:
         """Measures `config` until it has `samples` samples. Its median, None if it is invalid.
 
-        Raises OutOfTime before it starts when the budget is spent, unless it `must` be tried;
-        one that is under way when the budget ends stops after a sample.
+        Raises OutOfTime before it starts when the budget is spent, or would be before such a
+        candidate is prepared, unless it `must` be tried; one that is under way when the budget
+        ends stops after a sample.
         """
         known = self.results.get(config)
         if known is None or (known.outcome == "correct" and not self._enough(known, samples)):
             if not must:
-                self.budget.check()
+                self.budget.check(self._time_to_prepare(config))
             self._attempt(config, samples)
             self.after(config)
         return self.medians.get(config)
+
+    def _time_to_prepare(self, config: Config) -> float:
+        """Seconds, as the slowest one so far took."""
+        if config in self._prepared or road_name(config) is not None:
+            return 0.0
+        return self._longest.get(self.runner.is_proven(self.problem, config), 0.0)
 
     def final(self, rounds: int) -> None:
         """Phase 2: the finalists interleaved. A round counts only when it is whole, and rounds of
@@ -146,7 +154,11 @@ class Race:
         """Compiled and verified. What was measured of another text is forgotten."""
         if config in self._prepared:
             return self._prepared[config]
+        start, proven = self.budget.clock(), self.runner.is_proven(self.problem, config)
         prepared = self.runner.prepare(self.problem, config)
+        if road_name(config) is None:
+            took = self.budget.clock() - start
+            self._longest[proven] = max(took, self._longest.get(proven, 0.0))
         found = prepared.verification
         if not found.passed:
             detail = f"error {found.error:.3g}, allowed {found.tolerance:.3g} ({found.measure})"

@@ -36,8 +36,8 @@ def tune_all(
 
     First the runner compiles and verifies candidates of all tasks, many at once, for at most
     PROOF_SHARE of the time; nothing is timed meanwhile. Then each task may spend an equal share of
-    the time that is left: what one does not need, the others get. KeyboardInterrupt passes
-    through, after saving.
+    the time that is left: what one does not need, the others get, those before it too when there
+    is a database to go on from. KeyboardInterrupt passes through, after saving.
     """
     whole = Budget(seconds, clock)
     ahead = [
@@ -60,24 +60,27 @@ def tune_all(
         Budget(None if seconds is None else PROOF_SHARE * seconds, clock),
         lambda done, total: progress(Progress(None, "compile", done, total, left=whole.left)),
     )
-    records = []
-    for done, task in enumerate(tasks):
+
+    def one(task: Task, waiting: int, again: bool) -> Record:
         left = whole.left
-        share = None if left is None else left / (len(tasks) - done)
-        records.append(
-            tune(
-                task,
-                runner,
-                environment,
-                database=database,
-                policy=policy,
-                strategy=strategy,
-                budget=Budget(share, clock),
-                again=again,
-                progress=progress,
-                clock=clock,
-            )
+        return tune(
+            task,
+            runner,
+            environment,
+            database=database,
+            policy=policy,
+            strategy=strategy,
+            budget=Budget(None if left is None else left / waiting, clock),
+            again=again,
+            progress=progress,
+            clock=clock,
         )
+
+    records = [one(task, len(tasks) - done, again) for done, task in enumerate(tasks)]
+    short = [i for i, record in enumerate(records) if record.stopped == "budget"]
+    for done, i in enumerate(short if database is not None else ()):
+        if whole.left:
+            records[i] = one(tasks[i], len(short) - done, again=False)
     return records
 
 

@@ -22,7 +22,8 @@ from tqgen_kernels.tuning.search.budget import Budget
 from tqgen_kernels.tuning.search.runner import INVALIDITIES, InvalidVariant
 
 START_SECONDS = 120.0  # imports, and a context on the device
-GRACE_SECONDS = 10.0  # what is under way when the budget ends may still finish
+GRACE_SECONDS = 10.0  # what is under way when the budget ends may still finish,
+GRACE_SHARE = 0.5  # within this share of it more
 READY = "ready"
 
 Verdict = Verification | InvalidVariant
@@ -195,6 +196,8 @@ class Workers:
         """
         budget = budget or Budget()
         waiting = deque(jobs)
+        share = budget.seconds if budget.seconds is not None else GRACE_SECONDS / GRACE_SHARE
+        grace = min(GRACE_SECONDS, GRACE_SHARE * share)
         total, verdicts, failures = len(waiting), dict[str, Verdict](), list[NoWorkers]()
         stop, killed = threading.Event(), threading.Event()
 
@@ -224,7 +227,7 @@ class Workers:
                 if budget.spent:
                     stop.set()
                     ended = budget.clock() if ended is None else ended
-                    if budget.clock() - ended > GRACE_SECONDS:
+                    if budget.clock() - ended > grace:
                         self._kill(killed)
         except BaseException:
             stop.set()

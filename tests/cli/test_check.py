@@ -1,5 +1,6 @@
 """`tqgen check` as it is typed: what it prints and how it exits."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,20 @@ def test_a_program(tmp_path: Path) -> None:
     result = check(file)
     assert "read of x[16]" in result.output
     assert "error: the program ended with KeyError: 'gone'" in result.output
+
+
+def test_json_is_all_that_is_printed(tmp_path: Path) -> None:
+    bad = write(tmp_path, "bad.metal", TWO_KERNELS.replace("i < n", "i <= n"))
+    loud = write(tmp_path, "loud.py", "print('hello')\n" + PROGRAM)
+    for file, line in ((bad, 17), (loud, 6)):
+        result = CliRunner().invoke(app, ["check", "--json", str(file)])
+        found = json.loads(result.stdout)
+        assert result.exit_code == 1
+        assert found["errors"] == len(found["diagnostics"]) > 0
+        assert found["diagnostics"][0]["line"] == line
+        assert found["diagnostics"][0]["rule"] == "out-of-bounds"
+        assert found["diagnostics"][0]["file"] == str(file)
+        assert found["ran"]
 
 
 def test_our_own_files_are_compared_with_the_reference(tmp_path: Path) -> None:

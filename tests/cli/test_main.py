@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from tqgen_kernels.cli import main
 
@@ -55,6 +58,30 @@ def test_every_command_explains_itself(command: main.Command) -> None:
     assert result.returncode == 0, result.stderr
     assert "usage" in result.stdout.lower()
     assert f"tqgen {command.name}" in result.stdout
+
+
+def test_every_command_that_prints_a_table_prints_it_as_json_too() -> None:
+    for command in main.COMMANDS:
+        if not command.passes_on:
+            click = typer.main.get_command(main.load(command))
+            kinds = getattr(click, "commands", {"": click})
+            with_table = {"show", "explain", ""} & set(kinds)
+            for name in with_table:
+                assert "--json" in [o for p in kinds[name].params for o in p.opts], command.name
+
+
+def test_emit_as_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tqgen_kernels.codegen.paths.GENERATED", tmp_path)
+    monkeypatch.setattr("tqgen_kernels.cli.emit.generated_files", lambda: {"a.metal": "text"})
+    emit = next(command for command in main.COMMANDS if command.name == "emit")
+    call = CliRunner().invoke
+    found = {"folder": str(tmp_path), "files": 1, "changed": ["a.metal"], "stale": []}
+    checked = call(main.load(emit), ["--check", "--json"])
+    assert checked.exit_code == 1
+    assert json.loads(checked.stdout) == {**found, "written": False}
+    assert json.loads(call(main.load(emit), ["--json"]).stdout) == {**found, "written": True}
+    assert (tmp_path / "a.metal").read_text() == "text"
+    assert call(main.load(emit), ["--check"]).exit_code == 0
 
 
 def test_an_unknown_command_suggests_the_nearest_one() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,6 +73,7 @@ def check(
         int, typer.Option("--rounds", help="Launches of a kernel, each with other inputs.", min=1)
     ] = 3,
     seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
     """Check a Metal kernel of your own: without running it, then on the emulator.
 
@@ -96,24 +100,32 @@ def check(
                 raise ValueError(
                     f"{file} is a program: it chooses its own shapes, grid and template values"
                 )
-            more, words = _check_python(file, version, static, seed)
+            # What the program prints must not come between the JSON.
+            with redirect_stdout(sys.stderr) if as_json else nullcontext():
+                more, words = _check_python(file, version, static, seed)
         else:
             more, words = _check_metal(file, version, static, given, buffers, rounds, seed)
         found += more
         ran += words
-    if _report(found, ran):
+    errors = sum(diagnostic.severity == "error" for _, diagnostic in found)
+    (_print_json if as_json else _print_lines)(found, ran, errors)
+    if errors:
         raise typer.Exit(1)
 
 
-def _report(found: Sequence[tuple[str, Diagnostic]], ran: Sequence[str]) -> int:
+def _print_lines(found: Sequence[tuple[str, Diagnostic]], ran: Sequence[str], errors: int) -> None:
     for place, diagnostic in found:
         typer.echo(diagnostic.format(place))
     for words in ran:
         typer.echo(f"ran {words}")
-    errors = sum(diagnostic.severity == "error" for _, diagnostic in found)
     warnings = len(found) - errors
     typer.echo(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}")
-    return errors
+
+
+def _print_json(found: Sequence[tuple[str, Diagnostic]], ran: Sequence[str], errors: int) -> None:
+    places = [{"file": place, **dataclasses.asdict(diagnostic)} for place, diagnostic in found]
+    counts = {"errors": errors, "warnings": len(found) - errors}
+    typer.echo(json.dumps({**counts, "diagnostics": places, "ran": list(ran)}, indent=1))
 
 
 def _count(n: int, what: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from math import prod
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,6 +78,7 @@ def emit(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing, fail on a change.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
     """Write generated/ from the templates, or check that it is what they render."""
     from tqgen_kernels.codegen.paths import GENERATED
@@ -91,16 +92,27 @@ def emit(
         for name, text in files.items()
         if name not in present or present[name].read_bytes() != text.encode()
     )
-    if check:
-        for name in (*changed, *stale):
-            typer.echo(f"{GENERATED / name} is not what templates/ renders")
-        if changed or stale:
-            typer.echo("Run `tqgen emit` and commit what it writes.")
-            raise typer.Exit(1)
-        typer.echo(f"{len(files)} files in {GENERATED} are what templates/ renders")
-        return
-    for name in stale:
-        present[name].unlink()
-    for name in changed:
-        write_atomically(GENERATED / name, files[name].encode())
-    typer.echo(f"{len(changed)} written, {len(stale)} removed, {len(files)} in {GENERATED}")
+    if not check:
+        for name in stale:
+            present[name].unlink()
+        for name in changed:
+            write_atomically(GENERATED / name, files[name].encode())
+    found = {"folder": str(GENERATED), "files": len(files), "changed": changed, "stale": stale}
+    if as_json:
+        typer.echo(json.dumps({**found, "written": not check}, indent=1))
+    elif check:
+        _print_check(found)
+    else:
+        typer.echo(f"{len(changed)} written, {len(stale)} removed, {len(files)} in {GENERATED}")
+    if check and (changed or stale):
+        raise typer.Exit(1)
+
+
+def _print_check(found: dict[str, Any]) -> None:
+    folder, wrong = found["folder"], [*found["changed"], *found["stale"]]
+    for name in wrong:
+        typer.echo(f"{folder}/{name} is not what templates/ renders")
+    if wrong:
+        typer.echo("Run `tqgen emit` and commit what it writes.")
+    else:
+        typer.echo(f"{found['files']} files in {folder} are what templates/ renders")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,9 @@ def report(
     family: Annotated[str, typer.Option(help="Only this kernel family, as in attend.")] = "",
     bundled: Annotated[
         bool, typer.Option(help="The records that travel with the package instead of yours.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON on what was written.")
     ] = False,
 ) -> None:
     """Write one self-contained HTML page: every candidate, the roofline, the winner and why."""
@@ -35,10 +39,18 @@ def report(
             f"There is no tuning record in {database.root}: run `tqgen autotune` first."
         )
     write_atomically(out.absolute(), page(records).encode())
-    typer.echo(f"{len(records)} problem{'s' * (len(records) != 1)} in {out}.")
+    pictures = []
     if png is not None:
         png.mkdir(parents=True, exist_ok=True)
         for record in records:
             name = f"{record.environment.device_key}-{short_label(record.parsed_problem)}.png"
             write_atomically(png / name, draw(record))
-        typer.echo(f"{len(records)} pictures in {png}.")
+            pictures.append(str(png / name))
+    if as_json:
+        problems = [record.problem for record in records]
+        written = {"page": str(out), "problems": problems, "pictures": pictures}
+        typer.echo(json.dumps(written, indent=1))
+        return
+    typer.echo(f"{len(records)} problem{'s' * (len(records) != 1)} in {out}.")
+    if png is not None:
+        typer.echo(f"{len(pictures)} pictures in {png}.")

@@ -11,6 +11,8 @@ from tqgen_kernels.codegen.problem import (
     DequantizeProblem,
     EncodeProblem,
     QKScoresProblem,
+    TrellisDequantizeProblem,
+    TrellisEncodeProblem,
     batch_bucket,
     context_bucket,
     format_problem,
@@ -20,6 +22,7 @@ from tqgen_kernels.quant.hadamard import supported_dims
 
 dims = st.sampled_from(supported_dims())
 bits = st.integers(1, 8)
+trellises = st.sampled_from([2, 3, 4])
 dtypes = st.sampled_from(["float32", "float16", "bfloat16"])
 layouts = st.sampled_from(["key", "value"])
 books = st.sampled_from(["lloyd-max", "uniform", "cubic"])
@@ -42,6 +45,8 @@ problems = st.one_of(
         storage=st.just("fragment"),
     ),
     st.builds(CombineProblem, dims, dtypes),
+    st.builds(TrellisEncodeProblem, dims, trellises, dtypes),
+    st.builds(TrellisDequantizeProblem, dims, trellises, dtypes),
 )
 
 
@@ -66,6 +71,7 @@ def test_any_text_is_a_problem_or_a_value_error(text: str) -> None:
         ("encode:head_dim=128,bits=9", "from 1 to 8"),
         ("encode:head_dim=100,bits=3", "96, 112, 128"),
         ("encode:bits=3", "head_dim"),
+        ("trellis_encode:head_dim=128,bits=5", "2, 3 or 4"),
         ("encode:head_dim=128,bits=3,colour=red", "it has head_dim, bits"),
         ("encode:head_dim=128,bits=3,dtype=float64", "float32, float16, bfloat16"),
         ("encode:head_dim=128,bits=3,layout=row", "'key' or 'value'"),

@@ -11,6 +11,8 @@ from tqgen_kernels.codegen.problem import (
     EncodeProblem,
     Problem,
     QKScoresProblem,
+    TrellisDequantizeProblem,
+    TrellisEncodeProblem,
     family_of,
 )
 from tqgen_kernels.codegen.render import render, template_hash
@@ -29,6 +31,8 @@ PROBLEMS: tuple[Problem, ...] = (
     EncodeProblem(96, 3, "key_fragment", codebook="uniform"),
     DequantizeProblem(96, 5, "value_fragment", codebook="cubic"),
     CombineProblem(112),
+    TrellisEncodeProblem(96, 4, "bfloat16"),
+    TrellisDequantizeProblem(128, 2),
 )
 
 

@@ -22,7 +22,14 @@ from tqgen_kernels.codegen.problem import Problem, family_of
 from tqgen_kernels.codegen.variant import Config, Variant
 from tqgen_kernels.files import cache_dir, write_atomically
 
-_TILES = {"encode": 1, "dequantize": 1, "attend": 32, "qk_scores": 32}  # in the shorter launch
+_TILES = {  # in the shorter launch
+    "encode": 1,
+    "dequantize": 1,
+    "trellis_encode": 1,
+    "trellis_dequantize": 1,
+    "attend": 32,
+    "qk_scores": 32,
+}
 _WINDOW = 70  # exact tokens of an attend example
 
 

@@ -20,6 +20,7 @@ from tqgen_kernels.quant.codebook import (
 )
 from tqgen_kernels.quant.fragments import check_fragment_dim
 from tqgen_kernels.quant.hadamard import factor
+from tqgen_kernels.quant.trellis import check_dim
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Layout = Literal["key", "value", "key_fragment", "value_fragment"]
@@ -83,6 +84,13 @@ def _check_storage(problem: AttendProblem) -> None:
             odd_polynomial(dim, bits, side_kind(problem.codebook, name))
 
 
+def _check_trellis(problem: TrellisEncodeProblem | TrellisDequantizeProblem) -> None:
+    factor(problem.head_dim)
+    check_dim(problem.head_dim, problem.bits)
+    _check_dtype(problem.dtype)
+    _check_counts(problem, kv_heads=4096, batch=4096, context=2**24)
+
+
 @dataclass(frozen=True)
 class EncodeProblem:
     """Vectors (batch, kv_heads, 32 n, head_dim) to tiles of codes and scales."""
@@ -127,6 +135,39 @@ class DequantizeProblem:
         check_kind(self.codebook)
         _check_layout(self.layout, self.head_dim)
         _check_counts(self, kv_heads=4096, batch=4096, context=2**24)
+
+
+@dataclass(frozen=True)
+class TrellisEncodeProblem:
+    """Vectors (batch, kv_heads, 32 n, head_dim) to tiles of trellis codes and corrected scales.
+
+    A candidate (quant/trellis.py): no cache uses it. The words lie as those of layout "key".
+    """
+
+    head_dim: int
+    bits: int
+    dtype: Dtype = "float16"
+    kv_heads: int = 8
+    batch: int = 1
+    context: int = 1024
+
+    def __post_init__(self) -> None:
+        _check_trellis(self)
+
+
+@dataclass(frozen=True)
+class TrellisDequantizeProblem:
+    """Tiles of trellis codes and scales to vectors, un-rotated."""
+
+    head_dim: int
+    bits: int
+    dtype: Dtype = "float16"
+    kv_heads: int = 8
+    batch: int = 1
+    context: int = 4096
+
+    def __post_init__(self) -> None:
+        _check_trellis(self)
 
 
 @dataclass(frozen=True)
@@ -206,12 +247,20 @@ class CombineProblem:
 
 
 Problem: TypeAlias = (
-    EncodeProblem | DequantizeProblem | QKScoresProblem | AttendProblem | CombineProblem
+    EncodeProblem
+    | DequantizeProblem
+    | TrellisEncodeProblem
+    | TrellisDequantizeProblem
+    | QKScoresProblem
+    | AttendProblem
+    | CombineProblem
 )
 
 FAMILY_OF: dict[type, str] = {
     EncodeProblem: "encode",
     DequantizeProblem: "dequantize",
+    TrellisEncodeProblem: "trellis_encode",
+    TrellisDequantizeProblem: "trellis_dequantize",
     QKScoresProblem: "qk_scores",
     AttendProblem: "attend",
     CombineProblem: "combine",

@@ -86,7 +86,15 @@ def template_hash(family: str) -> str:
     return digest.hexdigest()
 
 
+# Rooms of templates/ that a family reads beside `include` and the one of its own name.
+_ROOMS = {
+    "attend": ("scores",),
+    "qk_scores": ("scores",),
+    "trellis_encode": ("trellis", "encode"),
+    "trellis_dequantize": ("trellis", "dequantize"),
+}
+
+
 def _belongs(name: str, family: str) -> bool:
     room = name.split("/")[0]
-    shared = room == "scores" and family in ("attend", "qk_scores")
-    return shared or room in (family, "include") or "/" not in name
+    return room in (family, "include", *_ROOMS.get(family, ())) or "/" not in name

@@ -14,6 +14,8 @@ from tqgen_kernels.codegen.problem import (
     EncodeProblem,
     Problem,
     QKScoresProblem,
+    TrellisDequantizeProblem,
+    TrellisEncodeProblem,
     family_of,
 )
 from tqgen_kernels.codegen.space import candidates
@@ -46,6 +48,9 @@ def problems(head_dim: int) -> Iterator[Problem]:
         for layout in ("key", "value"):
             yield EncodeProblem(head_dim, bits, layout, dtype, kv_heads=2)  # type: ignore[arg-type]
             yield DequantizeProblem(head_dim, bits, layout, dtype, i % 2 == 1, kv_heads=2)  # type: ignore[arg-type]
+    for bits, dtype in ((2, "float16"), (3, "bfloat16"), (4, "float32")):
+        yield TrellisEncodeProblem(head_dim, bits, dtype, kv_heads=2)  # type: ignore[arg-type]
+        yield TrellisDequantizeProblem(head_dim, bits, dtype, kv_heads=2)  # type: ignore[arg-type]
     for key_bits, value_bits, gqa, q_len, dtype in (
         (4, 3, 4, 1, "float16"),
         (3, 3, 7, 1, "bfloat16"),

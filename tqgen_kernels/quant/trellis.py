@@ -90,7 +90,7 @@ def windows(codes: Codes, bits: int) -> NDArray[np.int64]:
     Raises ValueError for a d that is no multiple of 8 or has fewer codes a stream than a window.
     """
     window = trellis_of(bits).window
-    _check_dim(codes.shape[-1], bits)
+    check_dim(codes.shape[-1], bits)
     old = codes.astype(np.int64)
     found = np.zeros_like(old)
     for ahead in range(-(-window // bits)):
@@ -110,7 +110,7 @@ def nearest(y: NDArray[np.floating], bits: int) -> Codes:
     Raises ValueError as `windows` does.
     """
     dim = y.shape[-1]
-    _check_dim(dim, bits)
+    check_dim(dim, bits)
     streams = np.asarray(y, np.float64).reshape(-1, dim // STREAMS, STREAMS).swapaxes(1, 2)
     flat = streams.reshape(-1, dim // STREAMS)[:, ::-1]  # last first: a window lies behind
     trellis = trellis_of(bits)
@@ -120,7 +120,8 @@ def nearest(y: NDArray[np.floating], bits: int) -> Codes:
     return np.ascontiguousarray(codes).reshape(y.shape)
 
 
-def _check_dim(dim: int, bits: int) -> None:
+def check_dim(dim: int, bits: int) -> None:
+    """Raises ValueError unless vectors of `dim` coordinates have a trellis of `bits`."""
     if dim % STREAMS or dim // STREAMS * bits < trellis_of(bits).window:
         raise ValueError(
             f"head_dim {dim} is not supported by the trellis of {bits} bits: give a multiple of "

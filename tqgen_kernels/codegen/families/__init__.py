@@ -7,8 +7,19 @@ from tqgen_kernels.codegen.families.combine import COMBINE
 from tqgen_kernels.codegen.families.dequantize import DEQUANTIZE
 from tqgen_kernels.codegen.families.encode import ENCODE
 from tqgen_kernels.codegen.families.qk_scores import QK_SCORES
+from tqgen_kernels.codegen.families.trellis_dequantize import TRELLIS_DEQUANTIZE
+from tqgen_kernels.codegen.families.trellis_encode import TRELLIS_ENCODE
 from tqgen_kernels.codegen.family import Family
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (ENCODE, DEQUANTIZE, QK_SCORES, ATTEND, COMBINE)
+    family.name: family
+    for family in (
+        ENCODE,
+        DEQUANTIZE,
+        TRELLIS_ENCODE,
+        TRELLIS_DEQUANTIZE,
+        QK_SCORES,
+        ATTEND,
+        COMBINE,
+    )
 }

@@ -13,16 +13,22 @@ from tqgen_kernels.codegen.family import Arrays, Example, Family, Verification
 from tqgen_kernels.codegen.problem import DequantizeProblem
 from tqgen_kernels.codegen.variant import Config, Launch, Shape
 from tqgen_kernels.quant import reference
+from tqgen_kernels.quant.codebook import codebook
 from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.quant.rotation import signs
 
 _SEED = 42
-_TOLERANCE = {"float32": 2e-6, "float16": 5e-4, "bfloat16": 4e-3}  # rounding of the output
+TOLERANCE = {"float32": 2e-6, "float16": 5e-4, "bfloat16": 4e-3}  # rounding of the output
 
 
 def _context(p: DequantizeProblem, config: Config) -> dict[str, Any]:
     window = 8 if p.bits <= 4 and p.head_dim % 8 == 0 else 4  # codes that fit a word
-    return vectors.context(p, config, transposed=True) | {"rotated": p.rotated, "window": window}
+    return vectors.context(p, config, layout=p.layout, transposed=True) | {
+        "rotated": p.rotated,
+        "window": window,
+        "table_bits": "BITS",
+        "centroids": list(codebook(p.head_dim, p.bits, p.codebook)),
+    }
 
 
 def _launch(
@@ -73,7 +79,7 @@ def _verify(p: DequantizeProblem, example: Example, outputs: Arrays) -> Verifica
         expected = reference.decode_rotated(encoded, p.bits, codebook=p.codebook)
     else:
         expected = reference.decode(encoded, p.bits, _SEED, codebook=p.codebook)
-    return vectors.relative_l2(outputs["out"], expected, _TOLERANCE[p.dtype])
+    return vectors.relative_l2(outputs["out"], expected, TOLERANCE[p.dtype])
 
 
 DEQUANTIZE = Family(

@@ -20,9 +20,10 @@ _SEED = 42  # of examples; the kernel takes the signs as an input
 
 
 def _context(p: EncodeProblem, config: Config) -> dict[str, Any]:
-    return vectors.context(p, config, transposed=False) | {
+    return vectors.context(p, config, layout=p.layout, transposed=False) | {
         "norm_correction": p.norm_correction,
         "words": words_per_vector(p.head_dim, p.bits),
+        "centroids": list(codebook(p.head_dim, p.bits, p.codebook)),
         "boundaries": list(boundaries(p.head_dim, p.bits, p.codebook)),
     }
 

@@ -1,4 +1,4 @@
-"""What encode and dequantize share: who computes a vector, and the vectors to try."""
+"""What encoding and dequantising share: who computes a vector, and the vectors to try."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tqgen_kernels.codegen.family import Restriction, Tunable, Verification
 from tqgen_kernels.codegen.problem import Problem
 from tqgen_kernels.codegen.space import MAX_THREADS
 from tqgen_kernels.codegen.variant import Config
-from tqgen_kernels.quant.codebook import codebook
 from tqgen_kernels.quant.hadamard import base_matrix, factor
 from tqgen_kernels.quant.packing import TILE, words_per_vector
 
@@ -73,22 +72,21 @@ def run(head_dim: int, lanes: int) -> int:
     return min(8, factor(head_dim)[1] // lanes)
 
 
-def context(problem: Any, config: Config, *, transposed: bool) -> dict[str, Any]:
-    """What both templates see; the Hadamard matrix transposed where the rotation is undone."""
+def context(problem: Any, config: Config, *, layout: str, transposed: bool) -> dict[str, Any]:
+    """What all templates see; the Hadamard matrix transposed where the rotation is undone."""
     m, power = factor(problem.head_dim)
     lanes = int(config["lanes"])
     name = "hadamard_columns" if transposed else "hadamard_rows"
     return {
         "head_dim": problem.head_dim,
         "bits": problem.bits,
-        "layout": problem.layout,
+        "layout": layout,
         "scalar": SCALARS[problem.dtype],
-        "tile_words": tile_words(problem.head_dim, problem.bits, problem.layout),
+        "tile_words": tile_words(problem.head_dim, problem.bits, layout),
         "run": run(problem.head_dim, lanes),
         "code_stride": code_stride(problem.head_dim),
         "m": m,
         "power": power,
-        "centroids": list(codebook(problem.head_dim, problem.bits, problem.codebook)),
         name: hadamard_rows(problem.head_dim, transposed),
     }
 

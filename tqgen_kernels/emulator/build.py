@@ -11,12 +11,14 @@ from tqgen_kernels.emulator.entry import entry_points
 from tqgen_kernels.emulator.faults import MetalCompileError
 from tqgen_kernels.emulator.gcc import gcc_flags
 from tqgen_kernels.emulator.inlining import hands_out_variables, made_inline
+from tqgen_kernels.emulator.looping import with_kernel_in_loop
 from tqgen_kernels.emulator.messages import HEADER_LINES, LAUNCH_LINES
 from tqgen_kernels.emulator.prelude import headers, precompiled_prelude, prelude_digest
 from tqgen_kernels.emulator.ranks import REFUSAL, repaired
 from tqgen_kernels.emulator.rewrite import rewrite
 from tqgen_kernels.emulator.shifts import check_shifts
 from tqgen_kernels.emulator.signature import GeneratedKernel
+from tqgen_kernels.emulator.sites import with_sites
 from tqgen_kernels.emulator.variables import check_variables
 
 _HERE = Path(__file__).parent
@@ -195,9 +197,17 @@ def _to_object(compiler: Compiler, name: str, source: Path, flags: list[str], ma
             ]
             compile_or_raise([*inline, ir.name, "-o", f"{ir.stem}.inline.ll"], name, folder)
             checked = ir.with_name(f"{ir.stem}.inline.ll").read_text()
-        ir.write_text(check_variables(checked))
-        back = [*compiler.clang, *back_end_flags(flags), "-x", "ir", ir.name, "-c", "-o", made.name]
-        compile_or_raise(back, name, folder)
+        checked = check_variables(checked)
+        looped = with_kernel_in_loop(checked, _KERNEL)
+        ir.write_text(looped)
+        back = back_end_flags(flags)
+        if looped is not checked:
+            instrumented = [*compiler.clang, *back, "-S", "-emit-llvm", "-x", "ir", ir.name]
+            compile_or_raise([*instrumented, "-o", f"{ir.stem}.calls.ll"], name, folder)
+            ir.write_text(with_sites(ir.with_name(f"{ir.stem}.calls.ll").read_text()))
+            back = back_end_flags(flags, "-O1")
+        command = [*compiler.clang, *back, "-x", "ir", ir.name, "-c", "-o", made.name]
+        compile_or_raise(command, name, folder)
 
 
 def back_end_flags(flags: list[str], optimisation: str = "") -> list[str]:

@@ -31,47 +31,59 @@ _ATTRIBUTES = {
 
 def entry_points(kernel: GeneratedKernel, template_arguments: str) -> str:
     """`tq_entry` for the thread `tq_thread`, `tq_range` for a whole threadgroup without waits."""
-    arguments = ",\n    ".join(_argument(p) for p in kernel.parameters)
+    buffers = "".join(_buffer(p) for p in kernel.parameters)
+    positions = "".join(
+        f"  const auto __tq_{p.name} = {_ATTRIBUTES[p.name]};\n"
+        for p in kernel.parameters
+        if p.kind == "attribute"
+    )
+    call = (
+        f"  TQ_CALL {kernel.kernel_name}{template_arguments}"
+        f"({', '.join(_argument(p) for p in kernel.parameters)});\n"
+    )
     return f"""
 #if defined(TQ_CHECKED) && defined(__clang__)
-// Only the kernel reports its accesses, not what surrounds it.
-#define TQ_ENTRY extern "C" __attribute__((visibility("default"), no_sanitize("thread")))
+// Only the kernel reports what it does, not what surrounds it.
+#define TQ_UNCHECKED no_sanitize("thread", "alignment", "array-bounds", "integer-divide-by-zero")
 #define TQ_CALL [[clang::noinline]]
 #else
-#define TQ_ENTRY extern "C" __attribute__((visibility("default")))
+#define TQ_UNCHECKED
 #define TQ_CALL
 #endif
-TQ_FN uint3 __tq_uint3(tq_uint3 v) {{ return uint3{{v.x, v.y, v.z}}; }}
-inline __attribute__((always_inline)) void __tq_call(
-    void* const* b, const __generic tq_group& g, uint3 p, uint i) {{
-  TQ_CALL {kernel.kernel_name}{template_arguments}(
-    {arguments});
+#define TQ_ENTRY extern "C" __attribute__((visibility("default"), TQ_UNCHECKED))
+TQ_FN __attribute__((TQ_UNCHECKED)) uint3 __tq_uint3(tq_uint3 v) {{
+  return uint3{{v.x, v.y, v.z}};
 }}
 TQ_ENTRY void tq_entry(void* const* b) {{
   const tq_group g = tq_current_group;
-  uint i = tq_thread;
-  __tq_call(b, g, uint3{{i % g.size.x, i / g.size.x % g.size.y, i / g.size.x / g.size.y}}, i);
-}}
+{buffers}  const uint i = tq_thread;
+  const uint3 p = uint3{{i % g.size.x, i / g.size.x % g.size.y, i / g.size.x / g.size.y}};
+{positions}{call}}}
 TQ_ENTRY void tq_range(void* const* b) {{
   const tq_group g = tq_current_group;
-  uint i = 0;
+{buffers}  uint i = 0;
   for (uint z = 0; z < g.size.z; ++z)
-    for (uint y = 0; y < g.size.y; ++y)
-      for (uint x = 0; x < g.size.x; ++x, ++i) {{
-        tq_thread = i;
-        __tq_call(b, g, uint3{{x, y, z}}, i);
-      }}
+  for (uint y = 0; y < g.size.y; ++y)
+  for (uint x = 0; x < g.size.x; ++x, ++i) {{
+  tq_thread = i;
+  const uint3 p = uint3{{x, y, z}};
+{positions}{call}  }}
 }}
 """
 
 
-def _argument(parameter: Parameter) -> str:
+def _buffer(parameter: Parameter) -> str:
+    """A local variable that holds the address of a buffer."""
     if parameter.kind == "attribute":
-        return _ATTRIBUTES[parameter.name]
+        return ""
     const = "" if parameter.kind == "output" else "const "
-    star = "*" if parameter.is_reference else ""
     pointer = f"{const}{parameter.address_space} {parameter.metal_type}*"
-    return f"{star}({pointer})(ulong)b[{parameter.buffer_index}]"
+    address = f"(ulong)b[{parameter.buffer_index}]"
+    return f"  {pointer} const __tq_{parameter.name} = ({pointer}){address};\n"
+
+
+def _argument(parameter: Parameter) -> str:
+    return f"{'*' if parameter.is_reference else ''}__tq_{parameter.name}"
 
 
 def template_arguments(values: Sequence[str]) -> str:

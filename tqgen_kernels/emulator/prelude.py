@@ -14,8 +14,8 @@ _HERE = Path(__file__).parent
 _MLX_UTILS = ("bf16", "complex", "defines", "logging", "utils")  # what MLX puts before a kernel
 
 _TRANSLATION = (
-    "called", "comparisons", "declarations", "inlining", "pointers", "ranks", "rewrite", "shifts",
-    "tokens", "variables",
+    "called", "comparisons", "declarations", "entry", "inlining", "looping", "pointers", "ranks",
+    "rewrite", "shifts", "sites", "tokens", "variables",
 )  # fmt: skip
 
 # OpenCL has no copy of a struct out of `constant` memory: such texts are compiled with the other.

@@ -5,4 +5,6 @@
 #include "sanitizers.cpp"
 #include "scheduler.cpp"
 #include "shadow.cpp"
+#include "accesses.cpp"
+#include "runs.cpp"
 #include "signals.cpp"

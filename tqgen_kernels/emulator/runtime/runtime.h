@@ -130,6 +130,14 @@ void shadow_simd_step(uint32_t simd);
 void shadow_simd_barrier(uint32_t simd, uint32_t flags);
 void shadow_end_launch();
 void shadow_settle();
+// What a place in a kernel has accessed last, see runs.cpp; mirrored in sites.py. Zeros: nothing yet.
+struct tq_site {
+  uint64_t begin;   // of what may be read, or the address of the next write
+  uint64_t range;   // bytes from there, or the end of what may be written
+  tq_site* other;   // list of those in use
+  uint32_t thread;  // that writes next
+  uint32_t used;
+};
 extern uint32_t last_atomic_line;
 extern bool need_finer_cells;  // an access was smaller than a cell: launch again
 

@@ -1,7 +1,7 @@
 // What happened to every piece of memory, and whether two accesses were ordered.
 //
-// Memory is cut into cells of the element's size. A cell knows its last writer and its last reader
-// (several readers merge into one entry). Time is a counter that every barrier and every SIMD-group
+// Memory is cut into cells of the element's size. Of a cell are known its last writer and its last
+// reader (several readers merge into one entry). Time is a counter that every barrier and every SIMD-group
 // operation moves on; an earlier access of another thread is ordered if a barrier that orders that
 // memory came after it.
 #include <string.h>
@@ -14,9 +14,8 @@ uint32_t last_atomic_line;
 bool need_finer_cells;
 
 namespace {
-struct Cell {
-  uint32_t write_time, writer;
-  uint32_t read_time, reader;
+struct Access {
+  uint32_t time, who;
 };
 // Beside the thread (10 bits) and the low bits of its threadgroup's number:
 enum : uint32_t { atomically = 1u << 31, several = 1u << 30, several_simds = 1u << 29 };
@@ -24,10 +23,27 @@ enum : uint32_t { hollow = 1u << 30 };  // of a writer: what it wrote was never 
 enum : uint32_t { thread_mask = 1023, identity = (1u << 29) - 1 };
 enum { device = 0, local = 1 };
 
-Cell* cells[max_slots];
+// Of each cell the last write, and behind all of those the last read.
+Access* writes[max_slots];
 uint64_t reserved[max_slots];  // cells
-uint64_t written[max_slots];   // cells that this launch wrote
 uint32_t grain[max_slots];     // log2 of the bytes of a cell
+uint32_t group_bits;           // of the running threadgroup, in `who`
+
+// What the plain accesses need to know of a slot.
+struct Quick {
+  uint64_t begin;        // in the region
+  uint64_t input_bytes;  // 0 of what can be written
+  uint64_t bytes;        // whole cells of device memory that can be written, else 0
+  uint64_t cell_bytes;
+  Access *writes, *reads;
+  uint64_t written;  // cells that this launch wrote
+  bool was_read;     // by this launch
+  tq_site* run;      // of writes that are not in the cells yet: see runs.cpp
+};
+Quick quick[max_slots];
+void end_run(Quick& q);
+void end_runs();
+void forget_sites();
 
 uint32_t time_now = 1;
 uint32_t launch_start, group_start;
@@ -49,19 +65,27 @@ struct {
 
 void forget_everything() {
   for (uint32_t i = 0; i < max_slots; ++i)
-    if (cells[i]) madvise(cells[i], reserved[i] * sizeof(Cell), MADV_DONTNEED);
+    if (writes[i]) madvise(writes[i], 2 * reserved[i] * sizeof(Access), MADV_DONTNEED);
   time_now = 1;
+}
+
+void forget_cells(uint32_t slot) {
+  if (writes[slot]) munmap(writes[slot], 2 * reserved[slot] * sizeof(Access));
+  writes[slot] = nullptr;
+  reserved[slot] = 0;
 }
 
 bool make_cells(uint32_t slot, uint64_t bytes) {
   uint64_t n = (bytes >> grain[slot]) + 64;
   if (n <= reserved[slot]) return true;
-  if (cells[slot]) munmap(cells[slot], reserved[slot] * sizeof(Cell));
+  forget_cells(slot);
   n += n / 2;
-  void* p = mmap(0, n * sizeof(Cell), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
-  cells[slot] = p == MAP_FAILED ? nullptr : (Cell*)p;
-  reserved[slot] = cells[slot] ? n : 0;
-  return cells[slot] != nullptr;
+  void* p = mmap(0, 2 * n * sizeof(Access), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) return false;
+  writes[slot] = (Access*)p;
+  reserved[slot] = n;
+  return true;
 }
 
 uint32_t log2_of(uint32_t bytes, uint32_t limit) {
@@ -159,18 +183,20 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
       stop_launch();
     }
   }
+  if (quick[slot].run) end_run(quick[slot]);
   uint32_t shift = grain[slot];
   if (bytes < (1u << shift) || (offset & ((1u << shift) - 1))) {
     finer_cells_for(space, bytes, offset);
   }
-  uint32_t me = (group_index << 10 | tq_thread) & identity, simd = tq_thread >> 5;
+  uint32_t me = group_bits | tq_thread, simd = tq_thread >> 5;
   uint32_t since = space == local ? group_start : launch_start;
-  Cell* c = cells[slot] + (offset >> shift);
-  Cell* end = c + (bytes >> shift);
-  for (; c != end; ++c) {
-    uint32_t wt = c->write_time;
+  quick[slot].was_read |= read;
+  Access* w = writes[slot] + (offset >> shift);
+  Access* r = w + reserved[slot];
+  for (Access* end = w + (bytes >> shift); w != end; ++w, ++r) {
+    uint32_t wt = w->time;
     if (wt >= since) {
-      uint32_t other = c->writer;
+      uint32_t other = w->who;
       if ((other & identity) != me && !(atomic && other & atomically)) {
         if (wt < group_start) {
           if (!(wt < last_fence && group_fence))
@@ -184,11 +210,11 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
     } else if (read && !s.initialised && !forgotten) {
       unwritten(slot, (int64_t)offset, false, pc, line);
     }
-    if (read && wt >= since && c->writer & hollow) unwritten(slot, (int64_t)offset, true, pc, line);
+    if (read && wt >= since && w->who & hollow) unwritten(slot, (int64_t)offset, true, pc, line);
     if (write) {
-      uint32_t rt = c->read_time;
+      uint32_t rt = r->time;
       if (rt >= since) {
-        uint32_t other = c->reader;
+        uint32_t other = r->who;
         bool another = (other & identity) != me || other & (several | several_simds);
         if (another && !(atomic && other & atomically)) {
           if (rt < group_start) {
@@ -202,12 +228,11 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
           }
         }
       }
-      written[slot] += wt < launch_start;
-      c->write_time = time_now;
-      c->writer = me | (atomic ? atomically : 0);
+      quick[slot].written += wt < launch_start;
+      *w = {time_now, me | (atomic ? atomically : 0)};
     }
     if (read) {
-      uint32_t rt = c->read_time, other = c->reader, mark = atomic ? atomically : 0;
+      uint32_t rt = r->time, other = r->who, mark = atomic ? atomically : 0;
       if (rt >= since && (other & identity) != me) {
         // Not ordered before this read: a later write has to be ordered after both.
         bool same = rt >= group_start && (other & thread_mask) >> 5 == simd;
@@ -219,8 +244,7 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
             rt >= group_start && order_of(space, rt, simd, !(other & several_simds)) == in_order;
         mark = (mark & other & atomically) | (ordered_by_now ? 0 : other & (several | several_simds));
       }
-      c->read_time = time_now;
-      c->reader = me | mark;
+      *r = {time_now, me | mark};
     }
   }
 }
@@ -228,15 +252,16 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
 uint32_t never_written(uint32_t slot, uint64_t* first) {
   uint32_t count = 0;
   uint64_t n = slots[slot].bytes >> grain[slot];
-  if (written[slot] == n) return 0;
+  if (quick[slot].written == n) return 0;
   for (uint64_t i = 0; i < n; ++i)
-    if (cells[slot][i].write_time < launch_start && !count++) *first = i << grain[slot];
+    if (writes[slot][i].time < launch_start && !count++) *first = i << grain[slot];
   return count;
 }
 }  // namespace
 
 void shadow_begin_launch() {
   need_finer_cells = false;
+  forget_sites();
   last_atomic_line = 0;
   if (time_now > 0xC0000000u) forget_everything();
   forgotten = false;
@@ -244,28 +269,31 @@ void shadow_begin_launch() {
   last_fence = group_fence = 0;
   pending.finding = nullptr;
   for (uint32_t i = 0; i < max_slots; ++i) {
-    written[i] = 0;
     uint32_t wanted = i == threadgroup_slot
                           ? launch.threadgroup_grain
                           : log2_of(slots[i].element, launch.device_grain);
     if (wanted != grain[i]) {  // cells of another size know nothing of these
       grain[i] = wanted;
-      if (cells[i]) munmap(cells[i], reserved[i] * sizeof(Cell));
-      cells[i] = nullptr;
-      reserved[i] = 0;
+      forget_cells(i);
     }
-    if (slots[i].writable && !make_cells(i, slots[i].bytes)) stopped = true;
+    const Slot& s = slots[i];
+    if (s.writable && !make_cells(i, s.bytes)) stopped = true;
+    uint64_t counted = s.writable && i != threadgroup_slot ? s.bytes >> grain[i] << grain[i] : 0;
+    quick[i] = {(uint64_t)(s.start - region), s.writable ? 0 : s.bytes, counted, 1ull << grain[i],
+                writes[i], writes[i] + reserved[i], 0, false, nullptr};
   }
 }
 
 void shadow_begin_group() {
   if (time_now > 0xF0000000u) {
+    end_runs();
     forget_everything();
     forgotten = true;
     launch_start = 0;
     last_fence = 0;
   }
   group_start = ++time_now;
+  group_bits = group_index << 10 & identity;
   ordered[device] = ordered[local] = any_barrier = group_start;
   for (uint32_t i = 0; i < max_simdgroups; ++i)
     simd_ordered[i][device] = simd_ordered[i][local] = simd_step[i] = group_start;
@@ -307,6 +335,7 @@ void shadow_settle() {
 
 void shadow_end_launch() {
   shadow_settle();
+  end_runs();
   if (forgotten) return;
   for (uint32_t i = 0; i < launch.n_buffers; ++i) {
     if (!slots[i].writable || slots[i].initialised) continue;
@@ -322,6 +351,7 @@ void shadow_end_launch() {
 }
 
 EXPORT void tq_fence(unsigned flags) {
+  end_runs();
   if (flags & 1) last_fence = group_fence = ++time_now;
 }
 
@@ -346,89 +376,5 @@ EXPORT void tq_unwritten_stored(const void* p, uint64_t bytes, const char* name)
   }
   uint64_t offset = (uint64_t)p - (uint64_t)slots[slot].start;
   for (uint64_t at = offset; at < offset + bytes; at += 1ull << grain[slot])
-    cells[slot][at >> grain[slot]].writer |= hollow;
-}
-
-#define CALLER (uint64_t)__builtin_return_address(0) - 1
-// Most accesses are of an input, or the first of an element of device memory: nothing to find.
-inline bool plain(void* p, uint32_t bytes, bool write) {
-  uint64_t in_region = (uint64_t)p - (uint64_t)region;
-  if (in_region >= region_bytes) return true;
-  uint32_t slot = (uint32_t)(in_region >> slot_shift);
-  const Slot& s = slots[slot];
-  uint64_t offset = (uint64_t)p - (uint64_t)s.start;
-  if (offset + bytes > s.bytes || offset > s.bytes || offset & (bytes < 8 ? bytes - 1 : 7)) return false;
-  if (!s.writable) return !write;
-  uint32_t shift = grain[slot];
-  if (slot == threadgroup_slot || bytes != 1u << shift || pending.finding) return false;
-  Cell* c = cells[slot] + (offset >> shift);
-  if (c->write_time >= launch_start || c->read_time >= launch_start) return false;
-  uint32_t me = (group_index << 10 | tq_thread) & identity;
-  if (write) {
-    ++written[slot];
-    c->write_time = time_now;
-    c->writer = me;
-  } else {
-    if (!s.initialised) return false;
-    c->read_time = time_now;
-    c->reader = me;
-  }
-  return true;
-}
-
-// The callbacks for aligned accesses: the type promises it, the address has to keep it.
-__attribute__((noinline)) void aligned(void* p, uint32_t bytes, bool write, uint64_t pc) {
-  uint64_t in_region = (uint64_t)p - (uint64_t)region;
-  if (in_region < region_bytes && in_region & (bytes < 8 ? bytes - 1 : 7)) {
-    uint32_t slot = (uint32_t)(in_region >> slot_shift);
-    if (Finding* f = report(misaligned, pc, 0, slot)) {
-      locate(f, slot, (char*)p - slots[slot].start);
-      f->other_pc = (uint64_t)p;
-      f->extent = bytes;
-    }
-    stop_launch();
-  }
-  access<false>((uint64_t)p, bytes, !write, write, pc, 0);
-}
-
-#define CALLBACKS(N)                                                                                \
-  EXPORT void __tsan_read##N(void* p) {                                                             \
-    if (!plain(p, N, false)) aligned(p, N, false, CALLER);                                          \
-  }                                                                                                 \
-  EXPORT void __tsan_write##N(void* p) {                                                            \
-    if (!plain(p, N, true)) aligned(p, N, true, CALLER);                                            \
-  }                                                                                                 \
-  EXPORT void __tsan_unaligned_read##N(void* p) {                                                   \
-    access<false>((uint64_t)p, N, true, false, CALLER, 0);                                          \
-  }                                                                                                 \
-  EXPORT void __tsan_unaligned_write##N(void* p) {                                                  \
-    access<false>((uint64_t)p, N, false, true, CALLER, 0);                                          \
-  }
-CALLBACKS(1)
-CALLBACKS(2)
-CALLBACKS(4)
-CALLBACKS(8)
-CALLBACKS(16)
-EXPORT void __tsan_init() {}
-// g++ reports what has another size as a range.
-EXPORT void __tsan_read_range(void* p, unsigned long n) {
-  access<false>((uint64_t)p, (uint32_t)n, true, false, CALLER, 0);
-}
-EXPORT void __tsan_write_range(void* p, unsigned long n) {
-  access<false>((uint64_t)p, (uint32_t)n, false, true, CALLER, 0);
-}
-// Copies of structures arrive as calls.
-EXPORT void* __tsan_memcpy(void* to, const void* from, unsigned long n) {
-  access<false>((uint64_t)from, (uint32_t)n, true, false, CALLER, 0);
-  access<false>((uint64_t)to, (uint32_t)n, false, true, CALLER, 0);
-  return memcpy(to, from, n);
-}
-EXPORT void* __tsan_memmove(void* to, const void* from, unsigned long n) {
-  access<false>((uint64_t)from, (uint32_t)n, true, false, CALLER, 0);
-  access<false>((uint64_t)to, (uint32_t)n, false, true, CALLER, 0);
-  return memmove(to, from, n);
-}
-EXPORT void* __tsan_memset(void* to, int value, unsigned long n) {
-  access<false>((uint64_t)to, (uint32_t)n, false, true, CALLER, 0);
-  return memset(to, value, n);
+    writes[slot][at >> grain[slot]].who |= hollow;
 }

@@ -231,6 +231,19 @@ def test_a_batch_does_not_write_into_the_caches_it_was_merged_from() -> None:
     assert mx.array_equal(taken.keys_and_values()[0], before[1])
 
 
+def test_a_batch_keeps_a_head_dim_without_a_rotation_exact_where_it_may() -> None:
+    x = mx.random.normal((2, 1, 40, 24), key=mx.random.key(7))
+    with pytest.raises(ValueError, match="head_dim 24 is not supported"):
+        BatchTurboQuantKVCache([0, 0], bits=4).update_and_fetch(x, x)
+    for batch in (
+        BatchTurboQuantKVCache([0, 0], bits=4, any_dim=True),
+        BatchRotatingTurboQuantKVCache(64, [0, 0], bits=4, any_dim=True),
+    ):
+        keys, values = batch.update_and_fetch(x, x)
+        assert mx.array_equal(keys, x)
+        assert mx.array_equal(values, x)
+
+
 def test_rows_of_another_number_and_late_left_padding_are_refused() -> None:
     batch = BatchTurboQuantKVCache([0, 0], bits=4)
     with pytest.raises(ValueError, match="2 rows, and got 1"):

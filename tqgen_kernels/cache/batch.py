@@ -33,8 +33,8 @@ class BatchTurboQuantKVCache:
     Decode steps find the rows stacked: in shared arrays, for one launch. Whatever changes a row or
     the batch takes the rows apart first, and the next decode step stacks them again.
 
-    left_padding: tokens at the start of each row of the input that are padding. The scheme is named
-    as in TurboQuantKVCache.
+    left_padding: tokens at the start of each row of the input that are padding. The scheme and
+    any_dim are as in TurboQuantKVCache.
     """
 
     row_class: type[TurboQuantKVCache] = TurboQuantKVCache
@@ -49,11 +49,12 @@ class BatchTurboQuantKVCache:
         value_bits: int | None = None,
         scheme: Scheme | str | None = None,
         guard: Guard | None = None,
+        any_dim: bool = False,
     ) -> None:
         chosen = Scheme.of(
             bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme, guard=guard
         )
-        self._hold([TurboQuantKVCache(scheme=chosen) for _ in left_padding], 0)
+        self._hold([TurboQuantKVCache(scheme=chosen, any_dim=any_dim) for _ in left_padding], 0)
         self._pad_left(left_padding)
 
     def _hold(self, rows: list[TurboQuantKVCache], width: int) -> None:

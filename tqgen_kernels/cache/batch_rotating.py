@@ -33,11 +33,13 @@ class BatchRotatingTurboQuantKVCache(BatchTurboQuantKVCache):
         value_bits: int | None = None,
         scheme: Scheme | str | None = None,
         guard: Guard | None = None,
+        any_dim: bool = False,
     ) -> None:
         chosen = Scheme.of(
             bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme, guard=guard
         )
-        self._hold([RotatingTurboQuantKVCache(max_size, scheme=chosen) for _ in left_padding], 0)
+        options: Any = {"scheme": chosen, "any_dim": any_dim}
+        self._hold([RotatingTurboQuantKVCache(max_size, **options) for _ in left_padding], 0)
         self._pad_left(left_padding)
 
     def _hold(self, rows: list[Any], width: int) -> None:

@@ -86,7 +86,7 @@ def test_name_follows_all_text():
 def test_launches_that_cuda_cannot_do(grid, threadgroup, message):
     launcher = cuda.build(default_variant(CombineProblem(128)))
     with pytest.raises(ValueError, match=message):
-        launcher([], Launch(grid, threadgroup, (), ()))
+        launcher(Launch(grid, threadgroup, (), ()))
 
 
 def test_mlx_gets_the_text_by_reference(tmp_path, monkeypatch):

@@ -16,8 +16,9 @@ from mlx_lm.models.cache import KVCache, load_prompt_cache, save_prompt_cache
 from tqgen_kernels import Scheme, TurboQuantKVCache, make_prompt_cache, remove_patch
 from tqgen_kernels.cache import guard
 from tqgen_kernels.cache.batch import BatchTurboQuantKVCache
+from tqgen_kernels.cache.exact_side import ExactSide
 from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
-from tqgen_kernels.cache.side import ExactSide, PackedSide
+from tqgen_kernels.cache.side import PackedSide
 
 BROKEN, SOUND = 1, 0  # layers of the stressed model
 

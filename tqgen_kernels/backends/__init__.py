@@ -13,14 +13,19 @@ if TYPE_CHECKING:
 
     from tqgen_kernels.codegen.variant import Launch
 
-    Launcher: TypeAlias = Callable[[Sequence[mx.array], Launch], list[mx.array]]
+    # Inputs in the variant's order to outputs.
+    Bound: TypeAlias = Callable[[Sequence[mx.array]], list[mx.array]]
+    Launcher: TypeAlias = Callable[[Launch], Bound]
 
 NAMES = ("metal", "cuda", "emulated")
 PORTABLE = "portable"
 
 
 def load(name: str) -> ModuleType:
-    """The backend's module: NAME, is_available(), build(variant). Raises ValueError."""
+    """The backend's module: NAME, LAZY, is_available(), build(variant). Raises ValueError.
+
+    LAZY: whether a launch is an operation like MLX's own, which computes when it is evaluated.
+    """
     if name not in NAMES:
         raise ValueError(f"backend {name!r} is unknown: use one of {', '.join(NAMES)}.")
     from importlib import import_module

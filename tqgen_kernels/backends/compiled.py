@@ -35,7 +35,7 @@ class Compiled:
     ) -> list[mx.array]:
         """The outputs in the family's order. Raises what the backend raises at launch."""
         geometry = self.geometry({name: a.shape for name, a in inputs.items()}, scalars)
-        return self.launcher([inputs[name] for name in self.variant.input_names], geometry)
+        return self.launcher(geometry)([inputs[name] for name in self.variant.input_names])
 
     def geometry(self, shapes: Mapping[str, Shape], scalars: Mapping[str, int]) -> Launch:
         """Grid, threadgroup and outputs for inputs of these shapes."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +17,10 @@ from tqgen_kernels.codegen.variant import Launch, Variant
 from tqgen_kernels.files import cache_dir, write_atomically
 
 if TYPE_CHECKING:
-    from tqgen_kernels.backends import Launcher
+    from tqgen_kernels.backends import Bound, Launcher
 
 NAME = "cuda"
+LAZY = True
 
 _HEADERS = (
     "language",
@@ -102,18 +102,11 @@ def build(variant: Variant) -> Launcher:
             header=text.header,
         )
 
-    def launch(inputs: Sequence[mx.array], geometry: Launch) -> list[mx.array]:
-        arguments = _arguments(geometry)
-        outputs: list[mx.array] = kernel(geometry.threadgroup)(inputs=list(inputs), **arguments)
-        return outputs
+    def at(geometry: Launch) -> Bound:
+        _check_grid(geometry)
+        return metal_call.bound(kernel(geometry.threadgroup), metal_call.arguments(geometry))
 
-    return launch
-
-
-@lru_cache(maxsize=256)
-def _arguments(geometry: Launch) -> dict[str, Any]:
-    _check_grid(geometry)
-    return metal_call.arguments(geometry)
+    return at
 
 
 def _check_grid(geometry: Launch) -> None:

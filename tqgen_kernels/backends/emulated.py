@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tqgen_kernels.backends import Launcher
 
 NAME = "emulated"
+LAZY = False
 
 
 def is_available() -> bool:

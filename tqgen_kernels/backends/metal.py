@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tqgen_kernels.backends import Launcher
 
 NAME = "metal"
+LAZY = True
 
 
 def is_available() -> bool:

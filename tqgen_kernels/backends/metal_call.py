@@ -11,7 +11,7 @@ import mlx.core as mx
 from tqgen_kernels.codegen.variant import Launch, Variant
 
 if TYPE_CHECKING:
-    from tqgen_kernels.backends import Launcher
+    from tqgen_kernels.backends import Bound, Launcher
 
 
 @lru_cache(maxsize=256)
@@ -35,8 +35,14 @@ def launcher(metal_kernel: Callable[..., Any], variant: Variant) -> Launcher:
         header=variant.header,
     )
 
-    def launch(inputs: Sequence[mx.array], geometry: Launch) -> list[mx.array]:
-        outputs: list[mx.array] = kernel(inputs=list(inputs), **arguments(geometry))
+    return lambda geometry: bound(kernel, arguments(geometry))
+
+
+def bound(kernel: Callable[..., Any], given: dict[str, Any]) -> Bound:
+    """The kernel with all but its inputs given."""
+
+    def launch(inputs: Sequence[mx.array]) -> list[mx.array]:
+        outputs: list[mx.array] = kernel(inputs=list(inputs), **given)
         return outputs
 
     return launch

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 import mlx.core as mx
 
-from tqgen_kernels.cache.side import FP16_MAX, ExactSide, PackedSide
+from tqgen_kernels.cache.exact_side import ExactSide
+from tqgen_kernels.cache.side import FP16_MAX, PackedSide
 from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.quant.scheme import Scheme
 

@@ -1,18 +1,20 @@
-"""One side of a layer, its keys or its values: packed tiles and a window, or all of it exact.
+"""One side of a layer, its keys or its values: packed tiles and a window of exact tokens.
 
-Both kinds of side take the same calls. Tokens are dropped from the front only by a sliding
-window; the first `sinks` tokens never are.
+It takes the same calls as a side that is exact (exact_side.py). Tokens are dropped from the front
+only by a sliding window; the first `sinks` tokens never are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import mlx.core as mx
 
 from tqgen_kernels.backends.packed import Layout
 from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.centre import centre_of
+from tqgen_kernels.cache.exact_side import fits
 from tqgen_kernels.execution import operations
 from tqgen_kernels.execution.operations import MAX_Q_LEN
 from tqgen_kernels.quant.codebook import CodebookKind
@@ -21,7 +23,6 @@ from tqgen_kernels.quant.packing import TILE
 
 GROW_TILES, GROW_SHARE = 8, 64  # packed buffers grow by 8 tiles or 1/64, whichever is more
 FP16_MAX = 65504.0
-GROW_EXACT = 256  # tokens by which an exact side grows
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class PackedSide:
         self.scales: mx.array | None = None
         self.centre: mx.array | None = None
         batch, heads, _, dim = like.shape
-        self.exact = mx.zeros((batch, heads, scheme.window, dim), like.dtype)
+        self.token, self.window = (batch, heads, 1, dim), scheme.window
+        self.exact = mx.zeros((batch, heads, self.window, dim), like.dtype)
         self.chunk: mx.array | None = None
         self.tiles = self.first = self.count = 0
 
@@ -76,20 +78,23 @@ class PackedSide:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(B, H, tokens, D) of all tokens."""
-        batch, heads, _, dim = self.exact.shape
+        batch, heads, _, dim = self.token
         return batch, heads, self.tokens, dim
 
     def fits(self, x: mx.array) -> bool:
         """Whether x can be tokens (B, H, L, D) of this side."""
-        return _fits(x, self.exact)
+        return fits(x, self.exact)
 
-    def has_room(self, x: mx.array) -> bool:
-        """Whether x can be tokens of this side that `write` takes as they are."""
-        batch, heads, window, dim = self.exact.shape
-        if x.ndim != 4 or x.dtype != self.exact.dtype or self.chunk is not None:
-            return False
-        b, h, length, d = x.shape
-        return (b, h, d) == (batch, heads, dim) and self.count + length <= window
+    def takes(self, x: mx.array) -> bool:
+        """Whether x is one token that `write` takes as it is, with nothing else to do: most steps
+        of most layers ask no more, so that this is kept cheap."""
+        return (
+            self.tiles > 0
+            and self.count < self.window
+            and self.chunk is None
+            and x.shape == self.token
+            and x.dtype == self.exact.dtype
+        )
 
     def write(self, x: mx.array) -> None:
         """Add tokens x (B, H, L, D) to the window, which has room for them."""
@@ -104,7 +109,7 @@ class PackedSide:
         if self._leaving(length) == 0:
             self.write(x)
         elif length <= MAX_Q_LEN and not hold:
-            self._pack(x)
+            (self._pack_one if self.tiles else self._pack)(x)
         else:
             self.chunk = x
 
@@ -137,6 +142,15 @@ class PackedSide:
         """Tiles that leave the window when it gets `length` more tokens."""
         room = self.scheme.window - TILE + 1
         return max(self.count + length - room, 0) // TILE
+
+    def _pack_one(self, x: mx.array) -> None:
+        """`_pack` in a decode step, where one tile leaves that is all in the window: with as few
+        operations as that takes."""
+        sinks = self.scheme.sinks
+        self._add_tiles(self.exact[:, :, sinks : sinks + TILE])
+        self.exact = mx.take(self.exact, _without_tile(sinks, self.window), axis=2)
+        self.count -= TILE
+        self.write(x)
 
     def _pack(self, x: mx.array) -> None:
         leaving, sinks = self._leaving(x.shape[2]), self.scheme.sinks
@@ -267,85 +281,6 @@ class PackedSide:
             (self.chunk,) = arrays
 
 
-class ExactSide:
-    """A side that stays in the model's dtype, in a buffer that grows in place."""
-
-    def __init__(self, sinks: int, like: mx.array) -> None:
-        self.sinks = sinks
-        self.chunk = None  # tokens never wait to be packed
-        batch, heads, _, dim = like.shape
-        self.exact = mx.zeros((batch, heads, 0, dim), like.dtype)
-        self.first = self.count = 0  # the tokens after the sinks start at sinks + first
-
-    @property
-    def tokens(self) -> int:
-        return self.count - self.first
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(B, H, tokens, D) of all tokens."""
-        batch, heads, _, dim = self.exact.shape
-        return batch, heads, self.tokens, dim
-
-    def fits(self, x: mx.array) -> bool:
-        """Whether x can be tokens (B, H, L, D) of this side."""
-        return _fits(x, self.exact)
-
-    def append(self, x: mx.array, hold: bool = False) -> None:
-        """Add tokens x (B, H, L, D). There is nothing to hold back."""
-        end = self.count + x.shape[2]
-        batch, heads, capacity, dim = self.exact.shape
-        if end > capacity:
-            more = -(-(end - capacity) // GROW_EXACT) * GROW_EXACT
-            empty = mx.zeros((batch, heads, more, dim), self.exact.dtype)
-            self.exact = mx.concatenate([self.exact, empty], axis=2)
-        self.exact[:, :, self.count : end] = x.astype(self.exact.dtype)
-        self.count = end
-
-    def settle(self) -> None:
-        """Nothing: there is nothing to pack."""
-
-    def seal(self) -> None:
-        """Nothing: there is nothing to pack."""
-
-    def shrink(self) -> None:
-        """Give back what the buffer holds beyond the tokens."""
-        self.exact = mx.contiguous(self.exact[:, :, : self.count])
-
-    def trim(self, n: int) -> None:
-        """Forget the newest n tokens."""
-        after = self.count - self.first - self.sinks
-        self.count -= min(n, max(after, 0)) if self.first else n
-        if self.first and n > after:
-            self.count, self.first = self.sinks - (n - after), 0
-
-    def drop(self, n: int) -> None:
-        """Forget the oldest n tokens after the sinks."""
-        self.first += n
-        if self.first >= GROW_EXACT:
-            self.exact = mx.contiguous(self.contents())
-            self.first, self.count = 0, self.exact.shape[2]
-
-    def contents(self, heads: Heads = ALL_HEADS) -> mx.array:
-        """Every token (B, H, tokens, D) of these heads."""
-        exact = heads.of(self.exact)
-        if not self.first:
-            return exact[:, :, : self.count]
-        newest = exact[:, :, self.sinks + self.first : self.count]
-        if not self.sinks:
-            return newest
-        return mx.concatenate([exact[:, :, : self.sinks], newest], axis=2)
-
-    @property
-    def arrays(self) -> list[mx.array]:
-        """Everything that is allocated."""
-        return [self.exact]
-
-    @arrays.setter
-    def arrays(self, arrays: list[mx.array]) -> None:
-        (self.exact,) = arrays
-
-
 def encode(x: mx.array, centre: mx.array | None, s: SideScheme) -> tuple[mx.array, mx.array]:
     """Words and scales of tokens x (B, H, 32 n, D) less their centre."""
     if centre is not None:
@@ -362,11 +297,14 @@ def encode(x: mx.array, centre: mx.array | None, s: SideScheme) -> tuple[mx.arra
     )
 
 
-def _fits(x: mx.array, like: mx.array) -> bool:
-    if x.ndim != 4 or not (mx.issubdtype(x.dtype, mx.floating) or x.dtype == like.dtype):
-        return False
-    (batch, heads, _, dim), (b, h, _, d) = like.shape, x.shape
-    return (batch, heads, dim) == (b, h, d)
+@lru_cache(maxsize=16)
+def _without_tile(start: int, size: int) -> mx.array:
+    """Where each of `size` tokens comes from when a tile that begins at `start` leaves; at the end
+    the last one stands in."""
+    at = mx.arange(size, dtype=mx.int32)
+    order = mx.where(at < start, at, mx.minimum(at + TILE, size - 1))
+    mx.eval(order)
+    return order
 
 
 def _write(buffer: mx.array | None, tiles: mx.array, start: int) -> mx.array:

@@ -22,7 +22,8 @@ import mlx.core as mx
 
 from tqgen_kernels.backends import portable
 from tqgen_kernels.cache.checksum import checksum
-from tqgen_kernels.cache.side import ExactSide, PackedSide
+from tqgen_kernels.cache.exact_side import ExactSide
+from tqgen_kernels.cache.side import PackedSide
 from tqgen_kernels.cache.store import Side, Store
 from tqgen_kernels.quant.packing import TILE, words_per_vector
 from tqgen_kernels.quant.scheme import Scheme

@@ -12,7 +12,8 @@ import mlx.core as mx
 from tqgen_kernels.backends.packed import Layout, Packed, Storage
 from tqgen_kernels.cache import guard
 from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
-from tqgen_kernels.cache.side import ExactSide, PackedSide, SideScheme
+from tqgen_kernels.cache.exact_side import ExactSide
+from tqgen_kernels.cache.side import PackedSide, SideScheme
 from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.execution.kernels import storage_for
 from tqgen_kernels.execution.operations import MAX_Q_LEN
@@ -78,12 +79,11 @@ class Store:
             self.settle()
 
     def _written(self, keys: mx.array, values: mx.array) -> bool:
-        """Whether these tokens went into the windows, with nothing else to do, as at most layers
-        of most decode steps."""
+        """Whether this is one token that went into the windows, with nothing else to do."""
         k, v = self.keys, self.values
-        if type(k) is not PackedSide or type(v) is not PackedSide or not (k.tiles and v.tiles):
+        if type(k) is not PackedSide or type(v) is not PackedSide:
             return False
-        if keys.shape[2] != values.shape[2] or not (k.has_room(keys) and v.has_room(values)):
+        if not (k.takes(keys) and v.takes(values)):
             return False
         k.write(keys)
         v.write(values)

@@ -11,8 +11,8 @@ from mlx_lm.models.cache import KVCache, QuantizedKVCache, create_attention_mask
 
 from tqgen_kernels.cache.attention import is_patched
 from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
+from tqgen_kernels.cache.exact_side import GROW_EXACT
 from tqgen_kernels.cache.handles import StoredArrays, blank_handles, handles
-from tqgen_kernels.cache.side import GROW_EXACT
 from tqgen_kernels.cache.state import State, read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.uses import only_attends

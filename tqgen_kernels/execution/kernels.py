@@ -7,7 +7,8 @@ one look-up: problems, geometry and parameter arrays are remembered.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +31,12 @@ from tqgen_kernels.codegen.problem import (
     batch_bucket,
     context_bucket,
 )
-from tqgen_kernels.codegen.variant import Launch
 from tqgen_kernels.execution import registry
 from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.quant.scheme import Scheme
 
 if TYPE_CHECKING:
-    from tqgen_kernels.backends import Launcher
+    from tqgen_kernels.backends import Bound
     from tqgen_kernels.backends.packed import Packed
 
 _STORAGE: dict[str, Storage] = {"cuda": "fragment"}
@@ -66,6 +66,7 @@ def forget() -> None:
     registry.forget()
     _compiled.cache_clear()
     _attend_plan.cache_clear()
+    _attend_params.cache_clear()
     _chosen_road.cache_clear()
 
 
@@ -163,17 +164,18 @@ def dequantize(
     return kernel(inputs, {"tiles": tiles})[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _AttendPlan:
-    """Both launches of one decode step: the same for all layers of one shape."""
+    """Both launches of decode steps over so many tiles: the same for all layers of one shape, and
+    for all steps until the next tile.
 
-    attend: Launcher
-    attend_launch: Launch
-    combine: Launcher
-    combine_launch: Launch
-    params: mx.array
-    key_signs: mx.array
-    value_signs: mx.array
+    step: queries, the seven arrays of the store, params, then a mask and sinks where there are
+    any, to (B, Hq, L, Dv).
+    """
+
+    step: Callable[..., mx.array]
+    splits: int
+    each: int  # tiles of a split
 
 
 @lru_cache(maxsize=128)
@@ -181,25 +183,20 @@ def _attend_plan(
     backend: str,
     q_shape: tuple[int, ...],
     dtype: mx.Dtype,
-    room: int,
     window: tuple[int, ...],
-    rows: tuple[Row, ...],
-    key_bits: int,
-    value_bits: int,
+    tiles: int,
+    bits: tuple[int, int],
     seeds: tuple[int, int],
-    scale: float,
     codebook: str,
     storage: str,
-    sinks: bool,
     mask: str,
-    mask_shape: tuple[int, ...],
+    sinks: bool,
 ) -> _AttendPlan | None:
     batch, heads, q_len, key_dim = q_shape
-    _, kv_heads, window_tokens, value_dim = window
+    kv_heads, value_dim = window[1], window[3]
     gqa = heads // kv_heads
     if gqa > MAX_GQA:
         return None
-    tiles = max(row.live_tiles for row in rows)
     sizes = {
         "dtype": _NAMES[dtype],
         "batch": batch_bucket(batch),
@@ -210,8 +207,8 @@ def _attend_plan(
         backend,
         key_dim=key_dim,
         value_dim=value_dim,
-        key_bits=key_bits,
-        value_bits=value_bits,
+        key_bits=bits[0],
+        value_bits=bits[1],
         gqa=gqa,
         q_len=q_len,
         codebook=codebook,
@@ -227,29 +224,60 @@ def _attend_plan(
         return None
     problem: Any = kernel.variant.problem
     splits, each = splits_for(problem, kernel.variant.config, batch * kv_heads, tiles)
+    first = kernel.geometry({"queries": q_shape}, {"splits": splits})
+    second = merge.geometry({"partials": first.output_shapes[0]}, {})
+    second = replace(second, output_shapes=((*q_shape[:3], value_dim),))
+    step = _step(
+        kernel.launcher(first),
+        merge.launcher(second),
+        signs(key_dim, seeds[0]),
+        signs(value_dim, seeds[1]),
+        masked=mask != "none",
+    )
+    # One call of MLX a layer and token, which copies no text.
+    step = mx.compile(step) if backends.load(backend).LAZY else step
+    return _AttendPlan(step, splits, each)
+
+
+def _step(
+    attend: Bound, combine: Bound, key_signs: mx.array, value_signs: mx.array, masked: bool
+) -> Callable[..., mx.array]:
+    def step(q: mx.array, *arrays: mx.array) -> mx.array:
+        *store, params = arrays[:8]
+        masks, sinks = (arrays[8:9], arrays[9:]) if masked else ((), arrays[8:])
+        parts = attend([q, *store, key_signs, params, *masks])
+        extra = (*sinks, q, store[6]) if sinks else ()
+        return combine([*parts, value_signs, params, *extra])[0]
+
+    return step
+
+
+@lru_cache(maxsize=256)
+def _attend_params(
+    plan: _AttendPlan,
+    q_shape: tuple[int, ...],
+    room: int,
+    window: tuple[int, ...],
+    rows: tuple[Row, ...],
+    scale: float,
+    mask_shape: tuple[int, ...],
+) -> mx.array:
+    """What the kernels of a step read beside arrays: the same for all its layers."""
+    batch, heads, q_len, key_dim = q_shape
     numbers = attend_params(
         rows if len(rows) == batch else rows * batch,
         room=room,
-        each=each,
+        each=plan.each,
         heads=heads,
-        gqa=gqa,
+        gqa=heads // window[1],
         q_len=q_len,
         key_dim=key_dim,
-        window=window_tokens,
+        window=window[2],
         scale=scale,
-        splits=splits,
+        splits=plan.splits,
         mask_strides=mask_strides(mask_shape) if mask_shape else (0, 0, 0),
     )
-    launch = kernel.geometry({"queries": q_shape}, {"splits": splits})
-    return _AttendPlan(
-        kernel.launcher,
-        launch,
-        merge.launcher,
-        merge.geometry({"partials": launch.output_shapes[0]}, {}),
-        _params(*numbers),
-        signs(key_dim, seeds[0]),
-        signs(value_dim, seeds[1]),
-    )
+    return mx.array(numbers, mx.int32)
 
 
 def attend_road(q: mx.array, store: Packed) -> str | None:
@@ -292,30 +320,35 @@ def attend(
     kind = "none"
     if mask is not None:
         kind = "boolean" if mask.dtype == mx.bool_ else "additive"
+    q_shape, window, rows = q.shape, store.exact_values.shape, store.rows
     plan = _attend_plan(
         backends.default_name(),
-        q.shape,
+        q_shape,
         q.dtype,
-        store.key_words.shape[2],
-        store.exact_values.shape,
-        store.rows,
-        store.key_bits,
-        store.value_bits,
+        window,
+        rows[0].live_tiles if len(rows) == 1 else max(row.live_tiles for row in rows),
+        (store.key_bits, store.value_bits),
         (store.key_seed, store.value_seed),
-        scale,
         store.codebook,
         store.storage,
-        sinks is not None,
         kind,
-        () if mask is None else mask.shape,
+        sinks is not None,
     )
     if plan is None:
         return None
-    # In the order of the families' inputs.
-    packed = (store.key_words, store.key_scales, store.value_words, store.value_scales)
-    exact = (store.exact_keys, store.exact_values, store.centre_or_zero)
-    inputs = [q, *packed, *exact, plan.key_signs, plan.params]
-    parts = plan.attend(inputs if mask is None else [*inputs, mask], plan.attend_launch)
-    extra = () if sinks is None else (sinks, q, store.centre_or_zero)
-    out = plan.combine([*parts, plan.value_signs, plan.params, *extra], plan.combine_launch)[0]
-    return out.reshape(*q.shape[:3], -1)
+    room = store.key_words.shape[2]
+    mask_shape = () if mask is None else mask.shape
+    params = _attend_params(plan, q_shape, room, window, rows, scale, mask_shape)
+    extra = [array for array in (mask, sinks) if array is not None]
+    return plan.step(
+        q,
+        store.key_words,
+        store.key_scales,
+        store.value_words,
+        store.value_scales,
+        store.exact_keys,
+        store.exact_values,
+        store.centre_or_zero,
+        params,
+        *extra,
+    )

@@ -1,5 +1,7 @@
 """What a declaration in Metal text declares."""
 
+from typing import NamedTuple
+
 from tqgen_kernels.emulator.tokens import Token
 
 
@@ -10,16 +12,30 @@ def newlines(tokens: list[Token]) -> str:
     )
 
 
-def declarators(code: list[Token]) -> tuple[str, list[tuple[str, str]]] | None:
-    """Type and (name, "[N][M]") of each variable; None for a pointer, reference or function."""
+class Declaration(NamedTuple):
+    """`T a[4], b, *p = a;`: the type, (name, "[N][M]") of each variable, and the pointers."""
+
+    element: str
+    variables: list[tuple[str, str]]
+    pointers: list[str]
+
+
+def declaration(code: list[Token]) -> Declaration | None:
+    """What is declared; None for a function, an initialiser, or where a pointer comes first."""
     depth = 0
     groups: list[list[Token]] = [[]]
     for token in code:
-        if depth == 0 and token.text in ("*", "&", "=", "("):
-            return None
         if depth == 0 and token.text == ",":
             groups.append([])
             continue
+        pointer = len(groups) > 1 and [t.text for t in groups[-1][:1]] == ["*"]
+        starts = len(groups) > 1 and not groups[-1]
+        if (
+            depth == 0
+            and token.text in ("*", "&", "=", "(")
+            and not (pointer or (starts and token.text == "*"))
+        ):
+            return None
         depth += {"<": 1, "[": 1, "(": 1, ">": -1, "]": -1, ")": -1, "[[": 2, "]]": -2}.get(
             token.text, 0
         )
@@ -28,13 +44,15 @@ def declarators(code: list[Token]) -> tuple[str, list[tuple[str, str]]] | None:
     name_at = _name_index(first)
     if name_at is None or name_at == 0:
         return None
-    element = joined(first[:name_at])
-    result = []
+    variables, pointers = [], []
     for group in [first[name_at:], *groups[1:]]:
-        if not group or group[0].kind != "name":
+        if group and group[0].text == "*":
+            pointers.append(joined(group))
+        elif group and group[0].kind == "name":
+            variables.append((group[0].text, joined(group[1:])))
+        else:
             return None
-        result.append((group[0].text, joined(group[1:])))
-    return element, result
+    return Declaration(joined(first[:name_at]), variables, pointers)
 
 
 def joined(code: list[Token]) -> str:

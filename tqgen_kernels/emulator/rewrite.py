@@ -12,7 +12,7 @@ import re
 from itertools import pairwise
 
 from tqgen_kernels.emulator.comparisons import compares, groups
-from tqgen_kernels.emulator.declarations import declarators, joined, newlines
+from tqgen_kernels.emulator.declarations import declaration, joined, newlines
 from tqgen_kernels.emulator.tokens import Token, angle_end, next_code, tokenize
 
 _INCLUDE = re.compile(
@@ -147,12 +147,17 @@ class _Rewriter:
             return self._threadgroup_variable(i)
         if token.text == "thread" and self._qualifies_member(i, previous):
             return i + 1
+        if token.text == "auto":
+            self._compared(i)
+            return i
         if token.text == "static_cast":
             return self._maker(i, i + 1, needs_angle=True, drop_type=True)
         if token.text == "reinterpret_cast":
             return self._reference_cast(i)
         if previous in ("operator", ".", "->", "struct", "class", "typename"):
             return i
+        if token.text == "vec" and (after := self._bools(i)) != i:
+            return after
         if token.text == "vec":
             return self._maker(i, i + 1, needs_angle=True)
         if _VECTOR.fullmatch(token.text) or token.text in self.makers:
@@ -241,6 +246,34 @@ class _Rewriter:
             if compares(self.tokens, first, end):
                 self.before[first] = self.before.get(first, "") + "__tq_bools("
                 self.before[end] = ")" + self.before.get(end, "")
+
+    def _bools(self, i: int) -> int:
+        """`vec<bool, N>` is a class of its own; returns the index behind the comma, i for others."""
+        angle = next_code(self.tokens, i + 1)
+        kind = next_code(self.tokens, angle + 1)
+        comma = next_code(self.tokens, kind + 1)
+        if self.swizzle_calls or [self._text(k) for k in (angle, kind, comma)] != [
+            "<",
+            "bool",
+            ",",
+        ]:
+            return i
+        self.out.append("bool_vec<")
+        self.code += ["bool_vec", "<"]
+        return comma + 1
+
+    def _compared(self, i: int) -> None:
+        """`auto m = a > b` has lanes of false and true."""
+        equals = next_code(self.tokens, next_code(self.tokens, i + 1) + 1)
+        first = next_code(self.tokens, equals + 1)
+        if self.swizzle_calls or self._text(equals) != "=" or self._text(first) in ("[", "="):
+            return
+        end = first
+        while end < len(self.tokens) and self._text(end) not in (";", "{", "}"):
+            end += 1
+        if self._text(end) == ";" and compares(self.tokens, first, end):
+            self.before[first] = self.before.get(first, "") + "__tq_bools("
+            self.before[end] = ")" + self.before.get(end, "")
 
     def _opens_block(self) -> bool:
         """Whether the brace at hand begins statements rather than members or a namespace."""
@@ -355,10 +388,10 @@ class _Rewriter:
         start = next_code(self.tokens, i + 1)
         if self._text(start) == "alignas":
             start = groups(self.tokens, next_code(self.tokens, start + 1))[-1][1] + 1
-        parsed = declarators([t for t in self.tokens[start:end] if t.is_code])
+        parsed = declaration([t for t in self.tokens[start:end] if t.is_code])
         if parsed is None or not self.braces:
             return i
-        element, variables = parsed
+        element, variables, pointers = parsed
         parts = []
         for name, dimensions in variables:
             self.variables.append(name)
@@ -371,6 +404,7 @@ class _Rewriter:
             parts.append(
                 f"threadgroup {element} {reference} = *(threadgroup {element}{pointer}){address}"
             )
+        parts += [f"threadgroup {element} {pointer}" for pointer in pointers]
         self.out.append("; ".join(parts) + newlines(self.tokens[i:end]))
         self.code.append("threadgroup")
         return end

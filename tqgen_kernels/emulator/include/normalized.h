@@ -85,4 +85,20 @@ TQ_FN float __from_srgb(float x) {
 }
 TQ_COLOURS(float)
 TQ_COLOURS(half)
+
+// From the lowest bit up 5, 6 and 5 bits.
+#define TQ_565(T)                                                                             \
+  TQ_FN ushort pack_##T##_to_unorm565(T##3 v) {                                               \
+    return (ushort)(__to_unorm((float)v[0], 31u) | __to_unorm((float)v[1], 63u) << 5          \
+                    | __to_unorm((float)v[2], 31u) << 11);                                    \
+  }                                                                                           \
+  TQ_FN T##3 unpack_unorm565_to_##T(ushort x) {                                               \
+    T##3 v;                                                                                   \
+    v[0] = (T)__from_unorm(x & 31u, 31u);                                                     \
+    v[1] = (T)__from_unorm(x >> 5 & 63u, 63u);                                                \
+    v[2] = (T)__from_unorm((uint)x >> 11, 31u);                                               \
+    return v;                                                                                 \
+  }
+TQ_565(float)
+TQ_565(half)
 }  // namespace metal

@@ -2,6 +2,18 @@
 #pragma once
 
 namespace metal {
+// A column, also as `{1, 0, 0}` gives it.
+template <typename T, int Rows> struct __braced {
+  vec<T, Rows> made;
+  constexpr __braced(vec<T, Rows> v) : made(v) {}
+  template <int R = Rows, enable_if_t<R == 2, int> = 0>
+  constexpr __braced(T x, T y) : made{x, y} {}
+  template <int R = Rows, enable_if_t<R == 3, int> = 0>
+  constexpr __braced(T x, T y, T z) : made{x, y, z} {}
+  template <int R = Rows, enable_if_t<R == 4, int> = 0>
+  constexpr __braced(T x, T y, T z, T w) : made{x, y, z, w} {}
+};
+
 template <typename T, int Columns, int Rows> struct matrix {
   typedef vec<T, Rows> column;
   column columns[Columns];
@@ -9,7 +21,22 @@ template <typename T, int Columns, int Rows> struct matrix {
   constexpr explicit matrix(T x) : columns{} {
     for (int j = 0; j < Columns && j < Rows; ++j) columns[j][j] = x;
   }
-  // Columns, or all elements column by column.
+  // Columns, which may be in braces, or all elements column by column.
+#define TQ_FROM_COLUMNS(COLUMN, EACH, AS)                                                    \
+  template <int C = Columns, enable_if_t<C == 2, int> = 0>                                   \
+  constexpr matrix(COLUMN a, COLUMN b) AS : columns{EACH(a), EACH(b)} {}                     \
+  template <int C = Columns, enable_if_t<C == 3, int> = 0>                                   \
+  constexpr matrix(COLUMN a, COLUMN b, COLUMN c) AS : columns{EACH(a), EACH(b), EACH(c)} {}  \
+  template <int C = Columns, enable_if_t<C == 4, int> = 0>                                   \
+  constexpr matrix(COLUMN a, COLUMN b, COLUMN c, COLUMN d) AS                                \
+      : columns{EACH(a), EACH(b), EACH(c), EACH(d)} {}
+#define TQ_SAME(x) x
+#define TQ_IN_BRACES(x) x.made
+  typedef __braced<T, Rows> braced;
+  TQ_FROM_COLUMNS(column, TQ_SAME, ) TQ_FROM_COLUMNS(braced, TQ_IN_BRACES, )
+#ifndef TQ_PLAIN
+  TQ_FROM_COLUMNS(braced, TQ_IN_BRACES, __constant)
+#endif
   template <typename U, typename... V>
   constexpr matrix(U first, V... rest)
       : matrix(bool_constant<(int)__shape<U>::lanes == 1>(), first, rest...) {}

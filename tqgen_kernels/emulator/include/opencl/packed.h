@@ -31,6 +31,11 @@ template <typename T, int N> struct packed_vec : __packed_components<T, N> {
       : packed_vec(__make_vector<plain>::make(x, y, rest...)) {}
 #define TQ_PACKED_COMPOUND(AS, OP) \
   TQ_FN AS packed_vec& operator OP##=(plain v) AS { return *this = (plain)*this OP v; }
+// Templates, so that copies within an address space stay trivial.
+#define TQ_PACKED_COPY(AS, FROM)                                                 \
+  template <int = 0> TQ_FN AS packed_vec& operator=(const FROM packed_vec& v) AS { \
+    return *this = (plain)v;                                                     \
+  }
 #define TQ_PACKED(AS)                                                            \
   TQ_FN operator plain() const AS {                                              \
     plain v;                                                                     \
@@ -43,6 +48,8 @@ template <typename T, int N> struct packed_vec : __packed_components<T, N> {
     for (int i = 0; i < N; ++i) this->__each[i] = v[i];                          \
     return *this;                                                                \
   }                                                                              \
+  TQ_PACKED_COPY(AS, __private) TQ_PACKED_COPY(AS, __global)                     \
+  TQ_PACKED_COPY(AS, __local) TQ_PACKED_COPY(AS, __constant)                     \
   TQ_PACKED_COMPOUND(AS, +) TQ_PACKED_COMPOUND(AS, -)                            \
   TQ_PACKED_COMPOUND(AS, *) TQ_PACKED_COMPOUND(AS, /)
   TQ_PACKED(__private) TQ_PACKED(__global) TQ_PACKED(__local)

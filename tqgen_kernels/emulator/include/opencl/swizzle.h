@@ -6,11 +6,37 @@ template <int N> struct bool_vec;
 template <typename T, int N> struct __vector { typedef vec<T, N> type; };
 template <int N> struct __vector<bool, N> { typedef bool_vec<N> type; };
 
-// Components of an array in another order, to be read.
+// Components of an array in another order; written only if each is named once.
 template <typename T, int N, int... I> struct __reordered {
+  typedef typename __vector<T, (int)sizeof...(I)>::type plain;
   T __each[N];
+  static constexpr bool __once() {
+    const int place[] = {I...};
+    for (int i = 0; i < (int)sizeof...(I); ++i)
+      for (int j = 0; j < i; ++j)
+        if (place[i] == place[j]) return false;
+    return true;
+  }
+#define TQ_REORDER(AS, OP)                                                          \
+  TQ_FN AS __reordered& operator OP(plain v) AS {                                   \
+    static_assert(__once(), "a component is assigned twice");                       \
+    const int place[] = {I...};                                                     \
+    for (int i = 0; i < (int)sizeof...(I); ++i) __each[place[i]] OP v[i];           \
+    return *this;                                                                   \
+  }
+#define TQ_REORDERS(AS)                                                             \
+  TQ_REORDER(AS, =) TQ_REORDER(AS, +=) TQ_REORDER(AS, -=) TQ_REORDER(AS, *=) TQ_REORDER(AS, /=) \
+  TQ_COPY(AS, __private) TQ_COPY(AS, __global) TQ_COPY(AS, __local) TQ_COPY(AS, __constant)
+#define TQ_COPY(AS, FROM)                                                           \
+  template <int = 0> TQ_FN AS __reordered& operator=(const FROM __reordered& other) AS { \
+    return *this = (plain)other;                                                    \
+  }
+  TQ_REORDERS(__private) TQ_REORDERS(__global) TQ_REORDERS(__local)
+#undef TQ_COPY
+#undef TQ_REORDERS
+#undef TQ_REORDER
 #define TQ_READ(AS)                                                                 \
-  TQ_FN operator typename __vector<T, (int)sizeof...(I)>::type() const AS { return {__each[I]...}; } \
+  TQ_FN operator plain() const AS { return {__each[I]...}; }                        \
   TQ_FN T operator[](int i) const AS {                                              \
     const int place[] = {I...};                                                     \
     return __each[place[i]];                                                        \

@@ -77,7 +77,10 @@ def test_generate_takes_mlx_lms_flags_and_ours(tiny_model_path: Path) -> None:
         (["--kv-bits", "4"], "--key-bits"),
         (["--scheme", "huge"], "choose one of"),
         (["--key-bits", "9"], "1 to 8"),
-        (["--scheme", "tiny", "--key-bits", "3"], "Give one of"),
+        (["--scheme", "tiny", "--key-bits", "3"], "Give one of --scheme and"),
+        (["--model", "/no/such/folder"], "There is no /no/such/folder"),
+        (["--prompt-cache-file", "none.safetensors"], "There is no none.safetensors"),
+        (["--no-such-flag"], "tqgen generate: error: unrecognized arguments"),
     ],
 )
 def test_flags_that_cannot_be_are_one_line(flags: list[str], message: str) -> None:
@@ -169,6 +172,37 @@ def test_clients_at_once_get_what_each_gets_alone(server: tuple[int, Path]) -> N
         float, re.findall(r"take ([\d.]+) MB, uncompressed ([\d.]+)", log.read_text())[-1]
     )
     assert 0 < held < plain
+
+
+BAD_BODIES: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": ""}, "prompt is empty"),
+    ({"prompt": "", "seed": 1}, "prompt is empty"),
+    ({"prompt": ["a", "b"]}, "prompt must be a string"),
+    ({"prompt": "a", "top_k": 10**6}, "top_k 1000000"),
+    ({"prompt": "a", "logit_bias": {"99999999": 5}}, "token 99999999"),
+    ({"prompt": "a", "logit_bias": {str(2**70): 5}}, f"token {2**70}"),
+    ({"prompt": "a", "xtc_probability": 1.0, "xtc_threshold": 0.9}, "xtc_threshold 0.9"),
+    ({"prompt": "a", "stop": [5]}, "stop [5]"),
+    ({"prompt": "a", "seed": -1}, "seed -1"),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), BAD_BODIES, ids=[m for _, m in BAD_BODIES])
+def test_requests_that_mlx_lms_server_dies_of_are_refused(
+    server: tuple[int, Path], body: dict[str, Any], message: str
+) -> None:
+    port, _ = server
+    with pytest.raises(HTTPError) as refused:
+        post(port, {"max_tokens": 2, **body})
+    assert refused.value.code in (400, 404)
+    assert message in json.load(refused.value)["error"]
+    assert post(port, {"prompt": "a", "max_tokens": 2})["usage"]["completion_tokens"] == 2
+
+
+def test_models_are_listed_without_a_hub(server: tuple[int, Path], tiny_model_path: Path) -> None:
+    with urlopen(f"http://127.0.0.1:{server[0]}/v1/models", timeout=60) as response:
+        names = [model["id"] for model in json.load(response)["data"]]
+    assert str(tiny_model_path.resolve()) in names
 
 
 def test_chat_completions_stream_and_bad_requests_do_no_harm(server: tuple[int, Path]) -> None:

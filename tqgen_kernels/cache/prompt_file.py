@@ -44,12 +44,14 @@ def load_prompt_cache(file_name: str, return_metadata: bool = False) -> Any:
     Raises PromptFileError for one that is missing, cut off, changed or of another format.
     """
     register()
+    if not Path(file_name).exists():
+        raise PromptFileError(f"There is no {file_name}: `tqgen cache-prompt` makes one.")
     load: Any = mlx_caches.load_prompt_cache
     try:
         return load(file_name, return_metadata)
     except Exception as error:  # whatever MLX and mlx-lm run into in a file that is not theirs
         reason = str(error) if isinstance(error, ValueError | RuntimeError) else repr(error)
         raise PromptFileError(
-            f"{file_name} cannot be read as a prompt cache: {reason} "
+            f"{file_name} cannot be read as a prompt cache: {reason.rstrip('.')}. "
             "`tqgen cache-prompt` makes one."
         ) from error

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import wraps
 from inspect import Signature, signature
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -58,6 +59,8 @@ def choose(
     ] = None,
 ) -> AnyScheme:
     """The scheme that the flags name. Raises ValueError for a contradiction, OSError for a file."""
+    if scheme is not None and (key_bits, value_bits) != (None, None):
+        raise ValueError("Give one of --scheme and --key-bits, --value-bits.")
     chosen = scheme_of(key_bits=key_bits, value_bits=value_bits, scheme=scheme)
     given = {
         "residual": residual,
@@ -106,9 +109,11 @@ def serve(
     /health say what the stored prompts take and what they would take in the model's dtype."""
 
     def prepare(server: Any) -> None:
-        from tqgen_kernels.serving import install
+        from tqgen_kernels.serving import install, refusals
 
+        refusals.refuse(server)
         install.show_savings(server)
+        install.list_models_without_a_hub(server)
         # The layers of one rank may have nothing to seal where those of another have: ranks that
         # hold different layers would not agree on what to reuse.
         if equal_answers and "--pipeline" not in context.args:
@@ -125,12 +130,15 @@ def run(
     prepare: Callable[[Any], None] = lambda module: None,
 ) -> None:
     """Calls mlx_lm.<module>.main with the remaining arguments, every model that it loads making
-    compressed caches. `prepare` gets the module first. Raises ValueError for --kv-bits."""
+    compressed caches. `prepare` gets the module first. Raises ValueError for --kv-bits, and for a
+    model's path that leads nowhere."""
     arguments = list(context.args)
     if any(a == "--kv-bits" or a.startswith("--kv-bits=") for a in arguments):
         raise ValueError(
             "--kv-bits is mlx_lm's own quantisation: give --key-bits and --value-bits, or --scheme."
         )
+    for flag in ("--model", "--draft-model"):
+        _check_path(flag, _value(arguments, flag))
     if {"-h", "--help"} & set(arguments):
         typer.echo(context.get_help())
         typer.echo(f"\nThe flags of mlx_lm's own command are passed on ({module}):\n")
@@ -140,7 +148,10 @@ def run(
     command = importlib.import_module(f"mlx_lm.{module}")
     _use_our_files(command)
     prepare(command)
-    with _compressed_models(scheme, fp16_layers, _max_kv_size(arguments)), _argv(arguments):
+    size = _value(arguments, "--max-kv-size") or ""
+    max_kv_size = int(size) if size.isdigit() else None
+    argv = [f"tqgen {context.info_name}", *arguments]
+    with _compressed_models(scheme, fp16_layers, max_kv_size), _argv(argv):
         command.main()
 
 
@@ -154,12 +165,20 @@ def _use_our_files(module: Any) -> None:
             setattr(module, name, getattr(prompt_file, name))
 
 
-def _max_kv_size(arguments: list[str]) -> int | None:
-    """mlx_lm ignores its flag for a model that makes its own caches, as ours do then."""
-    name = "--max-kv-size"
+def _value(arguments: list[str], name: str) -> str | None:
+    """What a flag of mlx_lm's is given, the last time."""
     values = [a.partition("=")[2] for a in arguments if a.startswith(f"{name}=")]
     values += [value for flag, value in pairwise(arguments) if flag == name]
-    return int(values[-1]) if values and values[-1].isdigit() else None
+    return values[-1] if values else None
+
+
+def _check_path(flag: str, model: str | None) -> None:
+    """ValueError for what can only be a path, and is none. A hub would say that it is no name."""
+    if model and model.startswith(("/", ".", "~")) and not Path(model).exists():
+        raise ValueError(
+            f"There is no {model}: give {flag} a folder with a model, or a name of the hub as in "
+            "mlx-community/Qwen2.5-7B-Instruct-4bit."
+        )
 
 
 @contextmanager
@@ -175,6 +194,11 @@ def _compressed_models(
 
     def load(*args: Any, **kwargs: Any) -> Any:
         model, config = load_model(*args, **kwargs)
+        if max_kv_size is not None and hasattr(model, "make_cache"):
+            # mlx_lm's own rule; it says nothing.
+            typer.echo(
+                "notice: this model makes its own caches, and --max-kv-size has no effect", err=True
+            )
         attach(model, max_kv_size, scheme=scheme, fp16_layers=fp16_layers)
         return model, config
 
@@ -186,10 +210,9 @@ def _compressed_models(
 
 
 @contextmanager
-def _argv(arguments: list[str]) -> Iterator[None]:
-    argv = sys.argv
-    sys.argv = [argv[0], *arguments]
+def _argv(argv: list[str]) -> Iterator[None]:
+    before, sys.argv = sys.argv, argv
     try:
         yield
     finally:
-        sys.argv = argv
+        sys.argv = before

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+from types import SimpleNamespace
 from typing import Any
+
+from huggingface_hub.errors import CacheNotFound
 
 from tqgen_kernels.serving.generator import SealedBatchGenerator
 from tqgen_kernels.serving.reuse import SealedPromptCache, count_bytes
 from tqgen_kernels.serving.single import stream_generate
+
+
+def list_models_without_a_hub(server: Any) -> None:
+    """Let /v1/models answer where nothing was ever downloaded from a hub."""
+    scan = server.scan_cache_dir
+
+    def scan_or_nothing() -> Any:
+        try:
+            return scan()
+        except CacheNotFound:
+            return SimpleNamespace(repos=frozenset())
+
+    server.scan_cache_dir = scan_or_nothing
 
 
 def equal_answers(server: Any) -> None:

@@ -25,6 +25,7 @@ MEMORY = re.compile(
 _PASSES_ON = re.compile(
     rf"^  (?P<name>{VALUE}) = (?:phi|insertelement|extractelement|shufflevector) "
 )
+_FIELD = re.compile(r", i32 0, i32 (\d+)$")
 NAMES = re.compile(VALUE)
 _BITS = {"float": 32, "double": 64, "half": 16, "bfloat": 16, "ptr": 64}
 _HARMLESS = ("@llvm.lifetime", "@llvm.dbg", "#dbg", "!nosanitize", " icmp ")
@@ -36,10 +37,21 @@ class Function:
 
     types: dict[str, str] = field(default_factory=dict)  # variable -> its type
     filled: set[str] = field(default_factory=set)  # variables without initialiser
-    slots: dict[str, str | None] = field(default_factory=dict)  # pointer variable -> into what
+    # Pointer variable, or `STRUCT field N` of a struct -> into what it points, None if unknown.
+    slots: dict[str, str | None] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)  # pointer -> the slot that it points to
+    starts: set[str] = field(default_factory=set)  # pointers to the first byte of a variable
     into: dict[str, str] = field(default_factory=dict)  # pointer -> variable it points into
     lost: set[str] = field(default_factory=set)  # variables that are out of sight
     copies: dict[str, str] = field(default_factory=dict)  # what a variable was copied to -> it
+
+    def slot(self, pointer: str) -> str:
+        """The slot that a pointer is, or points to; the pointer itself if there is none."""
+        return self.fields.get(pointer, pointer)
+
+    def slots_of(self, variable: str) -> list[str]:
+        """The slots in a variable: itself, or fields of it."""
+        return [s for s in self.slots if s == variable or s.startswith(f"{variable} field ")]
 
 
 def analysed(body: list[str], tables: dict[str, str]) -> Function:
@@ -49,41 +61,75 @@ def analysed(body: list[str], tables: dict[str, str]) -> Function:
             f.types[match["name"]] = match["type"]
             if match["type"] == "ptr":
                 f.slots[match["name"]] = ""
+    inexact = set[str]()  # slots that also hold pointers to what is not the start of a variable
     while True:
         f.into = {name: name for name in (*f.types, *tables)}
-        before = dict(f.slots)
+        f.starts = set(f.into)
+        f.fields = {}
+        before = dict(f.slots), set(inexact)
         for line in body:
-            _follow(f, line)
+            _follow(f, line, inexact)
         f.lost = set()
         for line in body:
             _lose(f, line)
         _copy(f, body)
-        for slot in f.lost & f.slots.keys():  # others may write to it
-            f.slots[slot] = None
-        if f.slots == before:
+        for variable in f.lost:  # others may write to it
+            for slot in f.slots_of(variable):
+                f.slots[slot] = None
+        if (f.slots, inexact) == before:
             return f
 
 
-def _follow(f: Function, line: str) -> None:
+def _follow(f: Function, line: str, inexact: set[str]) -> None:
     if match := GEP.match(line):
-        if match["base"] in f.into:
-            f.into[match["name"]] = f.into[match["base"]]
-            if f.into[match["base"]] in f.slots:  # a pointer that is taken apart
-                f.slots[f.into[match["base"]]] = None
+        root = f.into.get(match["base"])
+        if root is None:
+            return
+        f.into[match["name"]] = root
+        found = _FIELD.search(match["rest"])
+        if found and match["base"] in f.starts and root in f.types:
+            f.fields[match["name"]] = f"{root} field {found[1]}"
+        elif root in f.slots:  # a pointer that is taken apart
+            f.slots[root] = None
     elif match := LOAD.match(line):
-        into = f.slots.get(match["from"])
+        _first_field(f, match["type"], match["from"])
+        slot = f.slot(match["from"])
+        into = f.slots.get(slot)
         if match["type"] == "ptr" and into:
             f.into[match["name"]] = into
-        elif match["from"] in f.slots and match["type"] != "ptr":
-            f.slots[match["from"]] = None
+            if slot not in inexact:
+                f.starts.add(match["name"])
+        elif slot in f.slots and match["type"] != "ptr":
+            f.slots[slot] = None
     elif match := STORE.match(line):
-        if match["to"] not in f.slots:
-            return
+        _first_field(f, match["type"], match["to"])
+        slot = f.slot(match["to"])
         if "!annotation" in line:
             return
+        if slot not in f.slots:
+            if match["type"] != "ptr" or match["to"] not in f.fields:
+                return
+            f.slots[slot] = ""
         into = f.into.get(match["value"]) if match["type"] == "ptr" else None
-        known = f.slots[match["to"]]
-        f.slots[match["to"]] = into if known in ("", into) else None
+        if match["value"] not in f.starts:
+            inexact.add(slot)
+        known = f.slots[slot]
+        f.slots[slot] = into if known in ("", into) else None
+    elif (match := MEMORY.match(line)) and "!annotation" not in line:
+        for pointer in (
+            match["to"],
+            match["from"].split()[-1],
+        ):  # copies of structs are not followed
+            root = f.into.get(pointer)
+            for slot in f.slots_of(root) if root else ():
+                f.slots[slot] = None
+
+
+def _first_field(f: Function, kind: str, pointer: str) -> None:
+    """The start of a struct, where a pointer is, is its first field."""
+    root = f.into.get(pointer, "")
+    if kind == "ptr" and pointer in f.starts and f.types.get(root, "").startswith("%"):
+        f.fields[pointer] = f"{root} field 0"
 
 
 def _copy(f: Function, body: list[str]) -> None:
@@ -138,7 +184,8 @@ def _lose(f: Function, line: str) -> None:
         value = match["value"]
         if twin_type(match["type"]) is not None:
             free = {match["to"]}
-        if match["type"] == "ptr" and f.slots.get(match["to"]) and value != match["to"]:
+        slot = f.slots.get(f.slot(match["to"]))
+        if match["type"] == "ptr" and slot and value != match["to"]:
             free.add(value)
         elif value in f.into:
             free.discard(value)

@@ -248,7 +248,7 @@ class _Rewriter:
                 self.before[end] = ")" + self.before.get(end, "")
 
     def _bools(self, i: int) -> int:
-        """`vec<bool, N>` is a class of its own; returns the index behind the comma, i for others."""
+        """`vec<bool, N>` is a class; returns the index behind its comma, i for other vectors."""
         angle = next_code(self.tokens, i + 1)
         kind = next_code(self.tokens, angle + 1)
         comma = next_code(self.tokens, kind + 1)

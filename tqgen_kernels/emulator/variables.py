@@ -173,10 +173,9 @@ class _Checks:
         )
 
 
-def _twin(variable: str) -> str:
-    return (
-        "%tq.twin." + variable.strip('%"') if '"' not in variable else f'%"tq.twin.{variable[2:]}'
-    )
+def _twin(variable: str, suffix: str = "") -> str:
+    name = variable.replace('%"', "%").replace('"', "").removeprefix("%")
+    return f'%"tq.twin.{name}{suffix}"'
 
 
 def _size(kind: str) -> str:
@@ -197,8 +196,11 @@ def _checked(body: list[str], f: Function, tables: dict[str, str], used: Called)
                     size = f"i64 {_size(match['type'])}"
                     call = f"@llvm.memset.p0.i64(ptr {_twin(name)}, i8 -1, {size}, i1 false)"
                     c.out.append(f"  call void {call}")
-            if f.slots.get(name):
-                c.out.append(f"  {_twin(name + '.at')} = alloca i64, align 8")
+            c.out += [
+                f"  {_twin(slot, '.at')} = alloca i64, align 8"
+                for slot in f.slots_of(name)
+                if f.slots[slot]
+            ]
         elif "!nosanitize" in line:
             c.out.append(line)
         elif match := GEP.match(line):
@@ -233,8 +235,9 @@ def _load(c: _Checks, line: str, match: re.Match[str], debug: str) -> None:
     if integers and debug:
         c.within(pointer, _size(_loaded(kind)), False, debug)
     c.out.append(line)
-    if match["name"] in c.f.into and c.f.slots.get(pointer):
-        c.offsets[match["name"]] = c.emit(f"load i64, ptr {_twin(pointer + '.at')}")
+    slot = c.f.slot(pointer)
+    if match["name"] in c.f.into and c.f.slots.get(slot):
+        c.offsets[match["name"]] = c.emit(f"load i64, ptr {_twin(slot, '.at')}")
     twin = c.twin(pointer) if integers else None
     if twin is None or integers is None:
         _compare_with_pattern(c, match, debug)
@@ -268,8 +271,9 @@ def _store(c: _Checks, line: str, match: re.Match[str], debug: str) -> None:
     if integers and debug and "!annotation" not in line:
         c.within(pointer, _size(_loaded(kind)), True, debug)
     c.out.append(line)
-    if c.f.slots.get(pointer) and "!annotation" not in line:
-        c.out.append(f"  store i64 {c.offset(value)}, ptr {_twin(pointer + '.at')}")
+    slot = c.f.slot(pointer)
+    if c.f.slots.get(slot) and "!annotation" not in line:
+        c.out.append(f"  store i64 {c.offset(value)}, ptr {_twin(slot, '.at')}")
     twin = c.twin(pointer) if integers else None
     if twin is None or integers is None:
         if value in c.read:

@@ -12,6 +12,7 @@ from tqgen_kernels.codegen.problem import (
     DequantizeProblem,
     EncodeProblem,
     Layout,
+    PrefillProblem,
     Problem,
     QKScoresProblem,
     Storage,
@@ -61,6 +62,8 @@ def bundled_problems() -> tuple[Problem, ...]:
         if dim in _FRAGMENT_DIMS:
             for key_bits, value_bits in _FRAGMENT_BITS:
                 problems.append(_attend(dim, key_bits, value_bits, gqa, "fragment"))
+    for dim in _FRAGMENT_DIMS:
+        problems.append(PrefillProblem(dim, dim, *_FRAGMENT_BITS[0], codebook=_CODEBOOK))
     return tuple(problems)
 
 

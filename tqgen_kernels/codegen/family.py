@@ -73,6 +73,8 @@ class Family:
         None where the example does not depend on it.
     verify(problem, inputs, outputs): against the reference in float64.
     bytes_moved(problem, shapes): the fewest bytes that must cross device memory.
+    untuned: the road that runs until a record of this device says that a kernel is faster; None:
+        the default config runs.
     """
 
     name: str
@@ -91,3 +93,8 @@ class Family:
     bytes_moved: Callable[[Any], int]
     adapt: Callable[[Any, Example, Config], Example] | None = None
     extra_inputs: Callable[[Any], tuple[str, ...]] = lambda problem: ()
+    untuned: str | None = None
+
+    def without_record(self, problem: Any) -> Config | str:
+        """What runs where no record decides: a config, or the name of a road."""
+        return self.untuned or self.default(problem)

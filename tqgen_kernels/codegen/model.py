@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 from tqgen_kernels.codegen.problem import (
     DTYPES,
+    MAX_PREFILL_DIM,
     AttendProblem,
     CombineProblem,
     DequantizeProblem,
     Dtype,
     EncodeProblem,
     Layout,
+    PrefillProblem,
     Problem,
     Storage,
 )
@@ -21,6 +23,7 @@ from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.quant.scheme import Scheme
 
 DEFAULT_CONTEXTS = (1024, 4096, 16384)
+PROMPT_CHUNK = 2048  # tokens that mlx-lm feeds at a time
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def model_problems(
     q_len: int = 1,
     storage: Storage = "tiles",
 ) -> tuple[Problem, ...]:
-    """Encode and dequantize of each packed side; attend and combine where both are packed."""
+    """Encode and dequantize of each packed side; attend and combine where both are packed, and
+    prefill where their storage is that of the matrix unit."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not supported: use one of {', '.join(DTYPES)}.")
     kind: Dtype = dtype  # type: ignore[assignment]
@@ -129,4 +133,31 @@ def model_problems(
                 context=context,
             )
         )
+    if storage == "fragment" and max(shape.key_dim, shape.value_dim) <= MAX_PREFILL_DIM:
+        found.extend(_prompt_chunks(shape, scheme, kind, contexts, batch))
     return tuple(found)
+
+
+def _prompt_chunks(
+    shape: AttentionShape, scheme: Scheme, dtype: Dtype, contexts: tuple[int, ...], batch: int
+) -> list[Problem]:
+    """Chunks as mlx-lm cuts a prompt, after other tokens."""
+    assert scheme.key_bits is not None
+    assert scheme.value_bits is not None
+    return [
+        PrefillProblem(
+            shape.key_dim,
+            shape.value_dim,
+            scheme.key_bits,
+            scheme.value_bits,
+            dtype,
+            scheme.codebook,
+            heads=shape.heads,
+            kv_heads=shape.kv_heads,
+            batch=batch,
+            queries=PROMPT_CHUNK,
+            context=context,
+        )
+        for context in contexts
+        if context > PROMPT_CHUNK
+    ]

@@ -32,12 +32,19 @@ STORAGES = ("tiles", "fragment")
 MASKS = ("none", "boolean", "additive")
 MAX_Q_LEN = 8
 MAX_GQA = 16
+MAX_PREFILL_DIM = 256
+QUERY_BUCKETS = (32, 128, 512, 2048)
 CONTEXT_BUCKETS = (1024, 4096, 16384, 65536, 262144, 1048576)
 
 
 def context_bucket(tokens: int) -> int:
     """The smallest bucket that holds `tokens`, or the largest bucket."""
     return next((b for b in CONTEXT_BUCKETS if tokens <= b), CONTEXT_BUCKETS[-1])
+
+
+def query_bucket(queries: int) -> int:
+    """The smallest bucket that holds `queries`, or the largest bucket."""
+    return next((b for b in QUERY_BUCKETS if queries <= b), QUERY_BUCKETS[-1])
 
 
 def batch_bucket(batch: int) -> int:
@@ -246,6 +253,49 @@ class CombineProblem:
         _check_counts(self, heads=65536, batch=4096, context=2**24)
 
 
+@dataclass(frozen=True)
+class PrefillProblem:
+    """Flash attention of a prompt chunk over packed fragments, then over the exact tokens, to the
+    output (batch, heads, queries, value_dim).
+
+    sinks: as of CombineProblem. queries: of the chunk, more than 8; like the heads a size only.
+    """
+
+    key_dim: int
+    value_dim: int
+    key_bits: int
+    value_bits: int
+    dtype: Dtype = "float16"
+    codebook: CodebookKind = "mixed"
+    sinks: bool = False
+    heads: int = 32
+    kv_heads: int = 8
+    batch: int = 1
+    queries: int = 2048
+    context: int = 16384
+
+    def __post_init__(self) -> None:
+        _check_dtype(self.dtype)
+        check_pair(self.codebook)
+        names: tuple[Literal["key", "value"], ...] = ("key", "value")
+        for name in names:
+            dim, bits = getattr(self, f"{name}_dim"), getattr(self, f"{name}_bits")
+            factor(dim)
+            check_bits(bits)
+            check_fragment_dim(dim, f"{name}_dim")
+            odd_polynomial(dim, bits, side_kind(self.codebook, name))
+            if dim > MAX_PREFILL_DIM:
+                raise ValueError(
+                    f"{name}_dim {dim} is not supported: prefill has registers for "
+                    f"{MAX_PREFILL_DIM}; longer vectors are dequantised."
+                )
+        _check_counts(self, heads=65536, kv_heads=4096, batch=4096, queries=2**24, context=2**24)
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"heads {self.heads} is not supported: give a multiple of kv_heads {self.kv_heads}."
+            )
+
+
 Problem: TypeAlias = (
     EncodeProblem
     | DequantizeProblem
@@ -254,6 +304,7 @@ Problem: TypeAlias = (
     | QKScoresProblem
     | AttendProblem
     | CombineProblem
+    | PrefillProblem
 )
 
 FAMILY_OF: dict[type, str] = {
@@ -264,6 +315,7 @@ FAMILY_OF: dict[type, str] = {
     QKScoresProblem: "qk_scores",
     AttendProblem: "attend",
     CombineProblem: "combine",
+    PrefillProblem: "prefill",
 }
 _UNSPELLED = {"mask": "none", "sinks": False}  # named only where they differ
 _PROBLEMS = {family: cls for cls, family in FAMILY_OF.items()}

@@ -89,6 +89,7 @@ def template_hash(family: str) -> str:
 # Rooms of templates/ that a family reads beside `include` and the one of its own name.
 _ROOMS = {
     "attend": ("scores",),
+    "prefill": ("attend",),
     "qk_scores": ("scores",),
     "trellis_encode": ("trellis", "encode"),
     "trellis_dequantize": ("trellis", "dequantize"),

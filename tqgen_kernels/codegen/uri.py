@@ -23,7 +23,7 @@ _SHORT = {
 }
 _DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 # The text depends on neither the size of a problem nor on how many threadgroups share it.
-_SIZES = ("kv_heads", "batch", "context", "heads")
+_SIZES = ("kv_heads", "batch", "context", "heads", "queries")
 _LAUNCH_ONLY = ("groups",)
 _SAID_BY_LAYOUT = ("storage",)
 _UNSAID = {"codebook": "lloyd-max", "sinks": False, "mask": "none"}  # named only where it differs

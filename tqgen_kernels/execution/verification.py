@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Verification
 from tqgen_kernels.codegen.problem import (
+    MAX_PREFILL_DIM,
     AttendProblem,
     CombineProblem,
     DequantizeProblem,
     EncodeProblem,
+    PrefillProblem,
     Problem,
     QKScoresProblem,
     TrellisDequantizeProblem,
@@ -97,6 +99,11 @@ def _fragment_problems(head_dim: int) -> Iterator[Problem]:
         )
         if candidates(FAMILIES["attend"], problem):
             yield problem
+    if head_dim <= MAX_PREFILL_DIM:
+        for key_bits, dtype, heads, sinks in ((4, "float16", 7, False), (2, "bfloat16", 2, True)):
+            yield PrefillProblem(
+                head_dim, head_dim, key_bits, 3, dtype, "mixed", sinks, heads, 1, batch=2  # type: ignore[arg-type]
+            )  # fmt: skip
 
 
 def chosen_configs(problem: Problem, every: int) -> list[Config]:

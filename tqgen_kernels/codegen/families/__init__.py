@@ -6,6 +6,7 @@ from tqgen_kernels.codegen.families.attend import ATTEND
 from tqgen_kernels.codegen.families.combine import COMBINE
 from tqgen_kernels.codegen.families.dequantize import DEQUANTIZE
 from tqgen_kernels.codegen.families.encode import ENCODE
+from tqgen_kernels.codegen.families.prefill import PREFILL
 from tqgen_kernels.codegen.families.qk_scores import QK_SCORES
 from tqgen_kernels.codegen.families.trellis_dequantize import TRELLIS_DEQUANTIZE
 from tqgen_kernels.codegen.families.trellis_encode import TRELLIS_ENCODE
@@ -21,5 +22,6 @@ FAMILIES: dict[str, Family] = {
         QK_SCORES,
         ATTEND,
         COMBINE,
+        PREFILL,
     )
 }

@@ -6,17 +6,22 @@ from dataclasses import asdict, replace
 
 from tqgen_kernels.codegen.problem import (
     CONTEXT_BUCKETS,
+    PrefillProblem,
     Problem,
     batch_bucket,
     context_bucket,
     family_of,
+    query_bucket,
 )
 
-SIZES = ("kv_heads", "heads", "batch", "context")  # the Metal text does not depend on them
+# The Metal text does not depend on them.
+SIZES = ("kv_heads", "heads", "batch", "queries", "context")
 
 
 def bucketed(problem: Problem) -> Problem:
-    """`problem` with its context and batch rounded up to the bucket that holds them."""
+    """`problem` with its sizes, but for the heads, rounded up to the bucket that holds them."""
+    if isinstance(problem, PrefillProblem):
+        problem = replace(problem, queries=query_bucket(problem.queries))
     return replace(
         problem,
         context=context_bucket(problem.context),

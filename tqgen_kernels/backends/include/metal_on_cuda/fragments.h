@@ -5,6 +5,9 @@
 #define FRAGMENT_PAIR(lane) ((lane) % 4)
 #define FRAGMENT_STEP(i) (4 << (i))
 
+// Threadgroup memory for fragments, as floats: casts have no address spaces here.
+#define FLOATS_OF(staged) ((float*)(staged))
+
 namespace metal {
 
 // One instruction, which takes one constant: the compiler would rather have two with one each.

@@ -11,18 +11,21 @@ from tqgen_kernels.autotuning import stock
 from tqgen_kernels.backends import portable
 from tqgen_kernels.backends.compiled import to_numpy
 from tqgen_kernels.backends.packed import Packed
-from tqgen_kernels.codegen.families import FAMILIES
-from tqgen_kernels.codegen.families.attend import expected_output, rows_of
+from tqgen_kernels.cache.by_heads import GROUP_BYTES, heads_at_a_time
+from tqgen_kernels.codegen.families import FAMILIES, prefill
+from tqgen_kernels.codegen.families.attend import Row, expected_output, rows_of
 from tqgen_kernels.codegen.families.vectors import relative_l2
 from tqgen_kernels.codegen.family import Example, Verification
 from tqgen_kernels.codegen.problem import (
     AttendProblem,
     DequantizeProblem,
     EncodeProblem,
+    PrefillProblem,
     Problem,
     family_of,
 )
 from tqgen_kernels.execution.operations import attend_dequantized
+from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.tuning.record.decide import BASELINES
 from tqgen_kernels.tuning.search.runner import InvalidVariant
 
@@ -38,6 +41,8 @@ def roads_of(problem: Problem) -> tuple[str, ...]:
     """
     if isinstance(problem, AttendProblem):
         return ("mlx", "sdpa", *BASELINES) if problem.mask == "none" else ("sdpa", *BASELINES)
+    if isinstance(problem, PrefillProblem):
+        return ("sdpa",)
     return ("mlx",) if isinstance(problem, EncodeProblem | DequantizeProblem) else ()
 
 
@@ -54,7 +59,32 @@ def run(road: str, problem: Problem, inputs: Mapping[str, Any], example: Example
             store = packed(problem, inputs, example)
             mask = inputs.get("mask")
             return [attend_dequantized(inputs["queries"], store, scale=scale, mask=mask)]
+    if isinstance(problem, PrefillProblem) and road == "sdpa":
+        return [by_heads(problem, inputs, example)]
     return run_portable(problem, inputs, example)
+
+
+def by_heads(problem: PrefillProblem, inputs: Mapping[str, Any], example: Example) -> mx.array:
+    """What a cache does with a prompt chunk: a few heads at a time, each group after the last."""
+    store = packed(problem, inputs, example)
+    tokens = max(row.tiles * TILE + row.exact for row in store.rows)
+    keys, values = (
+        mx.broadcast_to(x[:, :, :1], (*x.shape[:2], tokens, x.shape[3]))  # for their shapes
+        for x in (store.exact_keys, store.exact_values)
+    )
+    each = heads_at_a_time(keys, values, GROUP_BYTES)
+    gqa = problem.heads // problem.kv_heads
+    parts: list[mx.array] = []
+    for first in range(0, problem.kv_heads, each):
+        own = store.heads(slice(first, first + each))
+        if parts:
+            words = mx.depends([own.key_words, own.value_words], parts[-1:])
+            own = own._replace(key_words=words[0], value_words=words[1])
+        rows = slice(first * gqa, (first + each) * gqa)
+        sinks = inputs["sinks"][rows] if problem.sinks else None
+        q = inputs["queries"][:, rows]
+        parts.append(attend_dequantized(q, own, scale=problem.key_dim**-0.5, sinks=sinks))
+    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=1)
 
 
 def run_portable(problem: Problem, inputs: Mapping[str, Any], example: Example) -> list[mx.array]:
@@ -92,28 +122,40 @@ def run_portable(problem: Problem, inputs: Mapping[str, Any], example: Example) 
     raise InvalidVariant("constraints", f"{family_of(problem)} has no portable path")
 
 
-def packed(problem: AttendProblem, inputs: Mapping[str, Any], example: Example) -> Packed:
+def packed(
+    problem: AttendProblem | PrefillProblem, inputs: Mapping[str, Any], example: Example
+) -> Packed:
     """The example's inputs as the store that a cache would hand over."""
     names = ("key_words", "key_scales", "value_words", "value_scales")
+    numbers = example.inputs["params"]
+    if isinstance(problem, AttendProblem):
+        rows, storage = rows_of(numbers), problem.storage
+    else:
+        rows, storage = [Row(*row) for row in prefill.rows_held(numbers)], "fragment"
     return Packed(
         **{name: inputs[name] for name in (*names, "exact_keys", "exact_values")},
-        rows=tuple(rows_of(example.inputs["params"])),
+        rows=tuple(rows),
         key_bits=problem.key_bits,
         value_bits=problem.value_bits,
         key_seed=SEED,
         value_seed=SEED + 1,
         codebook=problem.codebook,
-        storage=problem.storage,
+        storage=storage,
         centre=inputs["key_centre"],
     )
 
 
 def verify(problem: Problem, example: Example, outputs: list[mx.array]) -> Verification:
     arrays = [to_numpy(array) for array in outputs]
-    if isinstance(problem, AttendProblem):
+    if isinstance(problem, AttendProblem | PrefillProblem):
         # MLX multiplies float32 in TF32 on NVIDIA, and a road may work in the model's dtype.
         tolerance = {"float32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2}[problem.dtype]
-        return relative_l2(arrays[0], expected_output(problem, example), tolerance)
+        if isinstance(problem, AttendProblem):
+            expected = expected_output(problem, example)
+        else:
+            expected = prefill.expected_output(problem, example)
+            tolerance *= 2  # the worst of many more rows
+        return relative_l2(arrays[0], expected, tolerance)
     family = FAMILIES[family_of(problem)]
     named: dict[str, Any] = dict(zip(family.outputs, arrays, strict=True))
     return family.verify(problem, example, named)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import mlx.core as mx
 
@@ -54,10 +54,16 @@ class Packed(NamedTuple):
 
     def row(self, i: int) -> Packed:
         """Row i of the batch alone."""
+        return self._part(slice(i, i + 1))._replace(rows=self.rows[i : i + 1])
+
+    def heads(self, which: slice) -> Packed:
+        """These key/value heads alone."""
+        return self._part((slice(None), which))
+
+    def _part(self, which: Any) -> Packed:
         names = ("key_words", "key_scales", "value_words", "value_scales")
-        arrays = {n: getattr(self, n)[i : i + 1] for n in (*names, "exact_keys", "exact_values")}
-        centre = None if self.centre is None else self.centre[i : i + 1]
-        return self._replace(rows=self.rows[i : i + 1], centre=centre, **arrays)
+        arrays = {n: getattr(self, n)[which] for n in (*names, "exact_keys", "exact_values")}
+        return self._replace(centre=None if self.centre is None else self.centre[which], **arrays)
 
 
 @lru_cache(maxsize=16)

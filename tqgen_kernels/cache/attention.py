@@ -12,7 +12,6 @@ import mlx.core as mx
 
 from tqgen_kernels.cache.by_heads import Heads, attend_by_heads
 from tqgen_kernels.cache.handles import Handle
-from tqgen_kernels.execution.operations import MAX_Q_LEN
 
 plain_attention = mx.fast.scaled_dot_product_attention
 
@@ -51,15 +50,16 @@ def scaled_dot_product_attention(
     """mx.fast.scaled_dot_product_attention, read from the packed store where k and v come from it.
 
     The packed path takes up to 8 queries under a causal mask, or any mask that a kernel reads, and
-    attention sinks. Everything else (prompt chunks, keys that serve as values) attends to the
-    dequantised content, a few heads of it at a time.
+    attention sinks; a longer prompt chunk is read packed where tuning chose a kernel for it.
+    Everything else (other chunks, keys that serve as values) attends to the dequantised content, a
+    few heads of it at a time.
     """
     if type(k) is Handle and type(v) is Handle:
         cache = k.cache
         fresh = v.cache is cache and k.version == cache.version == v.version
         if fresh and k.side == "key" and v.side == "value":
             cache.notice(q, scale)
-            out = cache.attend(q, scale, mask, sinks) if q.shape[2] <= MAX_Q_LEN else None
+            out = cache.attend(q, scale, mask, sinks)
             if out is None:
                 options |= {"scale": scale, "mask": mask, "sinks": sinks}
                 out = attend_by_heads(plain_attention, q, k, v, **options)

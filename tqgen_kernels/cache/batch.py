@@ -216,7 +216,7 @@ class BatchTurboQuantKVCache:
         else:
             ours = mask == "causal" or q.shape[2] == 1
             ours = ours and all(offset == self.width for offset in self._offsets)
-        if not ours or any(self._garbage) or any(self._coming):
+        if not ours or any(self._garbage) or any(self._coming) or q.shape[2] > MAX_Q_LEN:
             return None
         if self._stack is not None:
             return attend_rows(q, self._stack.packed(), scale=scale, sinks=sinks)

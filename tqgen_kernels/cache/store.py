@@ -189,24 +189,29 @@ class Store:
         keys, values = self.sides()
         return keys.contents(heads), values.contents(heads)
 
-    def packed(self) -> Packed | None:
+    def packed(self, chunk: bool = False) -> Packed | None:
         """What `operations.attend` reads, or None where it cannot: nothing packed yet, a side that
-        is exact, or a chunk at hand."""
+        is exact, or a chunk at hand. chunk: that one stands at the end of the window."""
         k, v = self.keys, self.values
         if not isinstance(k, PackedSide) or not isinstance(v, PackedSide):
             return None
         if k.words is None or v.words is None or k.scales is None or v.scales is None:
             return None
-        if k.chunk is not None or not k.tiles:
+        if not k.tiles or (k.chunk is not None and not chunk):
             return None
+        keys, values, exact = k.exact, v.exact, k.count
+        if k.chunk is not None and v.chunk is not None:
+            keys = mx.concatenate([k.exact[:, :, : k.count], k.chunk], axis=2)
+            values = mx.concatenate([v.exact[:, :, : v.count], v.chunk], axis=2)
+            exact = keys.shape[2]
         return Packed(
             k.words,
             k.scales,
             v.words,
             v.scales,
-            k.exact,
-            v.exact,
-            (Row(k.tiles, k.count, k.first),),
+            keys,
+            values,
+            (Row(k.tiles, exact, k.first),),
             k.scheme.bits,
             v.scheme.bits,
             k.scheme.seed,

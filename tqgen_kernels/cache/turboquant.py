@@ -16,7 +16,8 @@ from tqgen_kernels.cache.handles import StoredArrays, blank_handles, handles
 from tqgen_kernels.cache.state import State, read, write
 from tqgen_kernels.cache.store import Store
 from tqgen_kernels.cache.uses import only_attends
-from tqgen_kernels.execution.operations import attend, attend_masked
+from tqgen_kernels.execution.operations import MAX_Q_LEN, attend, attend_masked
+from tqgen_kernels.execution.prefill import prefill
 from tqgen_kernels.quant.scheme import Guard, Scheme
 
 
@@ -96,12 +97,23 @@ class TurboQuantKVCache:
         sinks: mx.array | None = None,
     ) -> mx.array | None:
         """Attention of the newest q.shape[2] tokens, if the packed store can answer."""
+        if q.shape[2] > MAX_Q_LEN:
+            return self._attend_chunk(q, scale, mask, sinks)
         packed = self.store.packed()
         if packed is None or (mask is None and q.shape[2] > 1):
             return None
         if isinstance(mask, mx.array):
             return attend_masked(q, packed, mask, scale=scale, sinks=sinks)
         return attend(q, packed, scale=scale, sinks=sinks)
+
+    def _attend_chunk(
+        self, q: mx.array, scale: float, mask: mx.array | str | None, sinks: mx.array | None
+    ) -> mx.array | None:
+        """By the kernel that tuning chose; None where it chose none, or the mask is an array."""
+        packed = None if isinstance(mask, mx.array) else self.store.packed(chunk=True)
+        if packed is None:
+            return None
+        return prefill(q, packed, scale=scale, causal=mask == "causal", sinks=sinks)
 
     @property
     def keys(self) -> StoredArrays | None:

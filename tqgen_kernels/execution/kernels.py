@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 _STORAGE: dict[str, Storage] = {"cuda": "fragment"}
 
 
-_NAMES: dict[mx.Dtype, Any] = {getattr(mx, name): name for name in DTYPES}
+DTYPE_NAMES: dict[mx.Dtype, Any] = {getattr(mx, name): name for name in DTYPES}
 
 
 @lru_cache(maxsize=512)
-def _compiled(cls: type, backend: str, **fields: Any) -> Compiled | None:
+def compiled_for(cls: type, backend: str, **fields: Any) -> Compiled | None:
     """The compiled kernel of the problem with these fields; None for the portable path."""
     if backend == backends.PORTABLE:
         return None
@@ -54,7 +54,7 @@ def _compiled(cls: type, backend: str, **fields: Any) -> Compiled | None:
 
 
 @lru_cache(maxsize=256)
-def _params(*values: int) -> mx.array:
+def numbers_array(*values: int) -> mx.array:
     """At least eight int32s. The same for all layers of a step, so made once."""
     array = mx.array([*values, *[0] * (8 - len(values))], mx.int32)
     mx.eval(array)
@@ -64,7 +64,7 @@ def _params(*values: int) -> mx.array:
 def forget() -> None:
     """Choose anew: after tuning, or for another backend."""
     registry.forget()
-    _compiled.cache_clear()
+    compiled_for.cache_clear()
     _attend_plan.cache_clear()
     _attend_params.cache_clear()
     _chosen_road.cache_clear()
@@ -107,13 +107,13 @@ def encode(
     x: mx.array, bits: int, seed: int, layout: str, norm_correction: bool, codebook: str
 ) -> tuple[mx.array, mx.array] | None:
     batch, heads, tokens, dim = x.shape
-    kernel = _compiled(
+    kernel = compiled_for(
         EncodeProblem,
         backends.default_name(),
         head_dim=dim,
         bits=bits,
         layout=layout,
-        dtype=_NAMES[x.dtype],
+        dtype=DTYPE_NAMES[x.dtype],
         norm_correction=norm_correction,
         codebook=codebook,
         kv_heads=heads,
@@ -122,7 +122,7 @@ def encode(
     )
     if kernel is None:
         return None
-    inputs = {"x": x, "signs": signs(dim, seed), "params": _params(tokens // TILE)}
+    inputs = {"x": x, "signs": signs(dim, seed), "params": numbers_array(tokens // TILE)}
     words, scales = kernel(inputs, {})
     return words, scales
 
@@ -140,13 +140,13 @@ def dequantize(
     codebook: str,
 ) -> mx.array | None:
     batch, heads, room = words.shape[:3]
-    kernel = _compiled(
+    kernel = compiled_for(
         DequantizeProblem,
         backends.default_name(),
         head_dim=head_dim,
         bits=bits,
         layout=layout,
-        dtype=_NAMES[dtype],
+        dtype=DTYPE_NAMES[dtype],
         rotated=rotated,
         codebook=codebook,
         kv_heads=heads,
@@ -159,7 +159,7 @@ def dequantize(
         "words": words,
         "scales": scales,
         "signs": signs(head_dim, seed),
-        "params": _params(tiles, room),
+        "params": numbers_array(tiles, room),
     }
     return kernel(inputs, {"tiles": tiles})[0]
 
@@ -198,11 +198,11 @@ def _attend_plan(
     if gqa > MAX_GQA:
         return None
     sizes = {
-        "dtype": _NAMES[dtype],
+        "dtype": DTYPE_NAMES[dtype],
         "batch": batch_bucket(batch),
         "context": context_bucket(tiles * TILE),
     }
-    kernel = _compiled(
+    kernel = compiled_for(
         AttendProblem,
         backend,
         key_dim=key_dim,
@@ -217,7 +217,7 @@ def _attend_plan(
         kv_heads=kv_heads,
         **sizes,
     )
-    merge = _compiled(
+    merge = compiled_for(
         CombineProblem, backend, value_dim=value_dim, heads=heads, sinks=sinks, **sizes
     )
     if kernel is None or merge is None:
@@ -294,7 +294,7 @@ def attend_road(q: mx.array, store: Packed) -> str | None:
         value_bits=store.value_bits,
         gqa=q.shape[1] // kv_heads,
         q_len=q.shape[2],
-        dtype=_NAMES[q.dtype],
+        dtype=DTYPE_NAMES[q.dtype],
         codebook=store.codebook,
         storage=store.storage,
         kv_heads=kv_heads,

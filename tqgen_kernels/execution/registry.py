@@ -151,8 +151,10 @@ def _choose(backend: str, problem: Problem) -> Kernel:
 
 
 def _default(problem: Problem) -> Choice:
-    config = FAMILIES[family_of(problem)].default(problem)
-    return Choice(config, "default", "the declared default")
+    default = FAMILIES[family_of(problem)].without_record(problem)
+    if isinstance(default, str):
+        return Choice(None, "default", "the declared road", road=default)
+    return Choice(default, "default", "the declared default")
 
 
 def choose(problem: Problem, backend: str) -> Choice:
@@ -213,7 +215,7 @@ def _led(problem: Problem, leader: Snapshot) -> Choice:
 
     if not leader.tuned:
         return _default(problem)
-    default = FAMILIES[family_of(problem)].default(problem)
+    default = FAMILIES[family_of(problem)].without_record(problem)
     records = (leader.own, leader.bundled)
     return select(problem, leader.environment, *records, validate, default=default)
 
@@ -230,5 +232,5 @@ def _recorded(problem: Problem, backend: str) -> Choice:
         user_database(),
         bundled_database(),
         validate,
-        default=FAMILIES[family_of(problem)].default(problem),
+        default=FAMILIES[family_of(problem)].without_record(problem),
     )

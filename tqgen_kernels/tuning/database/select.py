@@ -71,13 +71,17 @@ def select(
     bundled: Records | None,
     validate: Validate,
     *,
-    default: Config | None = None,
+    default: Config | str | None = None,
 ) -> Choice:
     """The first that may be used of: exact record, nearest smaller context, same architecture,
-    bundled, declared default; without a default the portable path."""
+    bundled, declared default; without a default the portable path.
+
+    default: a str names a road that runs until a kernel was faster than it: of a record of another
+    problem, too, the winner counts and not the best kernel.
+    """
     problem = bucketed(problem)
     for step in _chain(problem, environment, database, bundled):
-        choice = _judge(problem, environment, step, validate)
+        choice = _judge(problem, environment, step, validate, isinstance(default, str))
         if isinstance(choice, Choice):
             return choice
     return _last(default)
@@ -90,7 +94,7 @@ def explain(
     bundled: Records | None,
     validate: Validate,
     *,
-    default: Config | None = None,
+    default: Config | str | None = None,
 ) -> list[Explanation]:
     """Every step of the chain that `select` takes, and those it does not come to."""
     problem = bucketed(problem)
@@ -100,7 +104,7 @@ def explain(
     for step in _chain(problem, environment, database, bundled):
         what = f"{step.record.problem} on {step.record.environment.device}"
         seen.add(step.origin)
-        choice = _judge(problem, environment, step, validate)
+        choice = _judge(problem, environment, step, validate, isinstance(default, str))
         if isinstance(choice, str):
             lines.append(Explanation(step.origin, what, False, choice))
         elif used is None:
@@ -184,15 +188,22 @@ def _kernel(record: Record) -> Config | None:
 
 
 def _judge(
-    problem: Problem, environment: Environment, step: _Step, validate: Validate
+    problem: Problem,
+    environment: Environment,
+    step: _Step,
+    validate: Validate,
+    must_win: bool,
 ) -> Choice | str:
-    """The choice that a record gives, or why it gives none."""
+    """The choice that a record gives, or why it gives none. must_win: a kernel that was slower
+    than a road is none, whatever problem the record is of."""
     record = step.record
     differences = mismatches(record.environment, environment)
     hard = [d.text for d in differences if d.hard]
     if hard:
         return "another device: " + "; ".join(hard)
     result = record.winner
+    if not step.exact and must_win and result is not None and result.road:
+        return f"there {result.road} was faster than any kernel"
     if not step.exact:
         result = decide(record.results, record.policy.tolerance, roads=False).result
     if result is None:
@@ -234,7 +245,9 @@ def describe(record: Record, result: Result) -> str:
     return text
 
 
-def _last(default: Config | None) -> Choice:
+def _last(default: Config | str | None) -> Choice:
+    if isinstance(default, str):
+        return Choice(None, "default", f"no record says that a kernel beats {default}", default)
     if default is None:
         return Choice(None, "mlx", "no kernel backend: plain MLX operations", road="mlx")
     return Choice(default, "default", "no usable record: the declared default")

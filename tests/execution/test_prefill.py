@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -28,7 +29,8 @@ PROBLEM = PrefillProblem(32, 32, 4, 3, heads=4, kv_heads=2, queries=128, context
 
 
 @pytest.fixture(autouse=True)
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def emulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TQGEN_CACHE_DIR", str(tmp_path))  # no records but its own
     monkeypatch.setenv("TQGEN_BACKEND", "emulated")
     monkeypatch.setenv("TQGEN_STORAGE", "fragment")
     kernels.forget()

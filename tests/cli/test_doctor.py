@@ -138,7 +138,7 @@ def test_json_holds_every_finding_and_a_problem_sets_the_exit_code(
     bad = Finding("disk", "full", "problem", "make room")
     monkeypatch.setattr(doctor, "diagnose", lambda: [Finding("python", "3"), bad])
     with pytest.raises(typer.Exit) as exit_:
-        doctor.doctor(json=True)
+        doctor.doctor(as_json=True)
     assert exit_.value.exit_code == 1
     printed = json.loads(capsys.readouterr().out)
     assert printed[1] == {
@@ -154,7 +154,7 @@ def test_the_table_shows_names_values_and_advice(
 ) -> None:
     findings = [Finding("python", "3"), Finding("emulator", "[none]", "warning", "pip install x")]
     monkeypatch.setattr(doctor, "diagnose", lambda: findings)
-    doctor.doctor(json=False)
+    doctor.doctor(as_json=False)
     printed = capsys.readouterr().out
     for text in ("python", "emulator", "[none]", "pip install x"):
         assert text in printed

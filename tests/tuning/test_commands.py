@@ -201,7 +201,7 @@ def test_show_and_prune(cache: Database) -> None:
     assert "lanes=3" in call("db", "show", "--family", "attend")[1]
 
     _, text = call("db", "prune", "--dry-run")
-    assert "measured with other templates" in text
+    assert "its config is not in the space" in text
     assert len(list(cache.files())) == 1
     assert "1 files." in call("db", "prune")[1]
     assert list(cache.files()) == []
@@ -230,7 +230,7 @@ def test_import_of_a_bad_file_exits_with_a_message(cache: Database, tmp_path: Pa
     status, text = call("db", "import", bad)
     assert status == 1
     assert "refused" in text
-    assert "measured with other templates" in text
+    assert "its config is not in the space" in text
 
 
 def test_report_of_nothing(cache: Database) -> None:

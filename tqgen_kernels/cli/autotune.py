@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tqgen_kernels.cli.options import Backend, Json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,53 +22,63 @@ if TYPE_CHECKING:
     from tqgen_kernels.tuning.search.tuner import Progress
 
 
+Texts = Annotated[list[str] | None, typer.Argument(help="As in dequantize:head_dim=128,bits=3.")]
+TunedModel = Annotated[
+    str | None, typer.Option(help="The problems of this mlx-lm model: a folder or a hub name.")
+]
+Bundled = Annotated[bool, typer.Option(help="The problems that records ship for.")]
+SchemeName = Annotated[
+    str | None, typer.Option(help="Name or file; --key-bits and --value-bits instead of it.")
+]
+Bits = Annotated[int | None, typer.Option(help="1 to 8.")]
+HeadDim = Annotated[int | None, typer.Option(help="Instead of --model.")]
+KvHeads = Annotated[int, typer.Option(min=1, help="With --head-dim.")]
+Gqa = Annotated[int, typer.Option(min=1, help="Query heads a key/value head, with --head-dim.")]
+Dtype = Annotated[
+    str | None, typer.Option(help="float16, bfloat16 or float32; the model's if left out.")
+]
+Contexts = Annotated[
+    list[int] | None, typer.Option(help="Tokens to tune attention for; may be repeated.")
+]
+Count = Annotated[int, typer.Option(min=1)]
+QLen = Annotated[int, typer.Option(min=1, max=8, help="Query tokens a step.")]
+BudgetText = Annotated[
+    str, typer.Option(help="Time for all problems together: 60s, 5m; 'none' for no limit.")
+]
+Quick = Annotated[bool, typer.Option(help="Few candidates, few samples.")]
+StrategyName = Annotated[str, typer.Option(help="guided, exhaustive, halving, random.")]
+Again = Annotated[bool, typer.Option(help="Measure anew what is already stored.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=64,
+        help="Processes that compile and verify candidates; what suits the device if left out.",
+    ),
+]
+
+
 def autotune(
-    problems: Annotated[
-        list[str] | None,
-        typer.Argument(help="As in dequantize:head_dim=128,bits=3."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="The problems of this mlx-lm model: a folder or a hub name."),
-    ] = None,
-    bundled: Annotated[bool, typer.Option(help="The problems that records ship for.")] = False,
-    scheme: Annotated[
-        str | None, typer.Option(help="Name or file; --key-bits and --value-bits instead of it.")
-    ] = None,
-    key_bits: Annotated[int | None, typer.Option(help="1 to 8.")] = None,
-    value_bits: Annotated[int | None, typer.Option(help="1 to 8.")] = None,
-    head_dim: Annotated[int | None, typer.Option(help="Instead of --model.")] = None,
-    kv_heads: Annotated[int, typer.Option(min=1, help="With --head-dim.")] = 8,
-    gqa: Annotated[
-        int, typer.Option(min=1, help="Query heads a key/value head, with --head-dim.")
-    ] = 4,
-    dtype: Annotated[
-        str | None, typer.Option(help="float16, bfloat16 or float32; the model's if left out.")
-    ] = None,
-    context: Annotated[
-        list[int] | None,
-        typer.Option(help="Tokens to tune attention for; may be repeated."),
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1)] = 1,
-    q_len: Annotated[int, typer.Option(min=1, max=8, help="Query tokens a step.")] = 1,
-    budget: Annotated[
-        str, typer.Option(help="Time for all problems together: 60s, 5m; 'none' for no limit.")
-    ] = "2m",
-    quick: Annotated[bool, typer.Option(help="Few candidates, few samples.")] = False,
-    strategy: Annotated[str, typer.Option(help="guided, exhaustive, halving, random.")] = "guided",
-    again: Annotated[bool, typer.Option(help="Measure anew what is already stored.")] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=64,
-            help="Processes that compile and verify candidates; what suits the device if left out.",
-        ),
-    ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="metal, cuda or emulated; the device's own if left out.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    problems: Texts = None,
+    model: TunedModel = None,
+    bundled: Bundled = False,
+    scheme: SchemeName = None,
+    key_bits: Bits = None,
+    value_bits: Bits = None,
+    head_dim: HeadDim = None,
+    kv_heads: KvHeads = 8,
+    gqa: Gqa = 4,
+    dtype: Dtype = None,
+    context: Contexts = None,
+    batch: Count = 1,
+    q_len: QLen = 1,
+    budget: BudgetText = "2m",
+    quick: Quick = False,
+    strategy: StrategyName = "guided",
+    again: Again = False,
+    jobs: Jobs = None,
+    backend: Backend = None,
+    as_json: Json = False,
 ) -> None:
     """Compile, verify and time candidates; store the fastest of each problem.
 
@@ -75,15 +87,12 @@ def autotune(
     """
     from rich.console import Console
 
-    from tqgen_kernels import backends
     from tqgen_kernels.autotuning import autotune as tune
-    from tqgen_kernels.autotuning import device_backend
     from tqgen_kernels.quant.layered import scheme_of
     from tqgen_kernels.tuning.search.budget import parse_seconds
     from tqgen_kernels.tuning.search.strategy import strategy as strategy_of
 
     seconds = None if budget == "none" else parse_seconds(budget)
-    chosen = scheme_of(key_bits=key_bits, value_bits=value_bits, scheme=scheme)
     sizes = {"contexts": tuple(context)} if context else {}
     wanted = _problems(
         problems or [],
@@ -91,23 +100,12 @@ def autotune(
         model=model,
         head_dim=head_dim,
         shape=(kv_heads, gqa),
-        scheme=chosen,
+        scheme=scheme_of(key_bits=key_bits, value_bits=value_bits, scheme=scheme),
         dtype=dtype,
         sizes={**sizes, "batch": batch, "q_len": q_len},
     )
     console = Console(stderr=True)
-    name = backend or device_backend()
-    if not backends.load(name).is_available():
-        advice = "pip install 'tqgen-kernels[emulator]' brings a compiler."
-        raise ValueError(
-            f"The {name} backend does not work here: "
-            + (advice if name == "emulated" else "leave --backend out for the device's own.")
-        )
-    if name == "emulated":
-        console.print(
-            "There is no GPU here: the emulator runs and verifies the kernels at a small size. "
-            "Its times say nothing about a GPU."
-        )
+    name = _working_backend(backend, console)
     try:
         with _bars(console, len(wanted)) as show:
             records = tune(
@@ -127,6 +125,26 @@ def autotune(
         typer.echo(json.dumps([_row(record) for record in records], indent=1))
     else:
         _print_table(records)
+
+
+def _working_backend(asked: str | None, console: Console) -> str:
+    """The one to tune on. Raises ValueError for one that does not work here."""
+    from tqgen_kernels import backends
+    from tqgen_kernels.autotuning import device_backend
+
+    name = asked or device_backend()
+    if not backends.load(name).is_available():
+        advice = "pip install 'tqgen-kernels[emulator]' brings a compiler."
+        raise ValueError(
+            f"The {name} backend does not work here: "
+            + (advice if name == "emulated" else "leave --backend out for the device's own.")
+        )
+    if name == "emulated":
+        console.print(
+            "There is no GPU here: the emulator runs and verifies the kernels at a small size. "
+            "Its times say nothing about a GPU."
+        )
+    return name
 
 
 def _problems(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tqgen_kernels.cli.options import Json, Model
+
 if TYPE_CHECKING:
     from tqgen_kernels.quality.speed import Speed
 
@@ -15,9 +17,7 @@ DEFAULT_CACHES = "fp16,mlx-8,mlx-4,near-lossless,balanced,small"
 
 
 def bench(
-    model: Annotated[
-        str, typer.Option(help="An mlx-lm model: path or hub name; the demo model if left out.")
-    ] = "",
+    model: Model = None,
     contexts: Annotated[
         str | None,
         typer.Option(help="Lengths, with commas. Default: 1024,8192; on a CPU 512,2048."),
@@ -26,7 +26,7 @@ def bench(
     batch: Annotated[int, typer.Option(min=1, help="Rows that decode together.")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Tokens of a decode round.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="Decode rounds, in turns.")] = 4,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure prefill and decode speed, peak memory and cache bytes, fp16 beside compressed.
 

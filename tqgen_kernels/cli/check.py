@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tqgen_kernels.cli.options import Json
+
 if TYPE_CHECKING:
     from tqgen_kernels.emulator.checker.diagnostic import Diagnostic
     from tqgen_kernels.emulator.checker.kernels import Buffer, KernelText
@@ -25,55 +27,67 @@ PYTHON = (".py",)
 TOKENS = 104  # for our own kernels: whole tiles and a part of one
 
 
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...",
+        help="A .metal file with one or more kernel functions, a body with its buffers named "
+        "by options, or a Python program whose mx.fast.metal_kernel calls are checked as it "
+        "runs.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+Static = Annotated[
+    bool, typer.Option("--static", help="Only what can be found without running it.")
+]
+Msl = Annotated[
+    str, typer.Option("--msl", help="Metal version to check for: 3.1 (macOS 14), 3.2 or 4.0.")
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="x=float32: an input array of a file that is only a body."),
+]
+Scalars = Annotated[
+    list[str] | None, typer.Option("--scalar", help="n=int32: a scalar input of a body.")
+]
+Outputs = Annotated[
+    list[str] | None, typer.Option("--output", help="out=float32: an output of a body.")
+]
+Shapes = Annotated[list[str] | None, typer.Option("--shape", help="NAME=8x128: shape of a buffer.")]
+Values = Annotated[
+    list[str] | None, typer.Option("--value", help="NAME=3: what a buffer is filled with.")
+]
+Template = Annotated[list[str] | None, typer.Option("--template", help="NAME=float16 or NAME=4.")]
+Grid = Annotated[str | None, typer.Option("--grid", help="Threads: 1024 or 64x8x1.")]
+Threadgroup = Annotated[
+    str | None, typer.Option("--threadgroup", help="Threads of a threadgroup: 256 or 32x8x1.")
+]
+InitValue = Annotated[
+    float | None, typer.Option("--init-value", help="What outputs hold before the launch.")
+]
+Rounds = Annotated[
+    int, typer.Option("--rounds", help="Launches of a kernel, each with other inputs.", min=1)
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the random inputs.")]
+
+
 def check(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILE...",
-            help="A .metal file with one or more kernel functions, a body with its buffers named "
-            "by options, or a Python program whose mx.fast.metal_kernel calls are checked as it "
-            "runs.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ],
-    static: Annotated[
-        bool, typer.Option("--static", help="Only what can be found without running it.")
-    ] = False,
-    msl: Annotated[
-        str, typer.Option("--msl", help="Metal version to check for: 3.1 (macOS 14), 3.2 or 4.0.")
-    ] = "3.1",
-    input_: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="x=float32: an input array of a file that is only a body."),
-    ] = None,
-    scalar: Annotated[
-        list[str] | None, typer.Option("--scalar", help="n=int32: a scalar input of a body.")
-    ] = None,
-    output: Annotated[
-        list[str] | None, typer.Option("--output", help="out=float32: an output of a body.")
-    ] = None,
-    shape: Annotated[
-        list[str] | None, typer.Option("--shape", help="NAME=8x128: shape of a buffer.")
-    ] = None,
-    value: Annotated[
-        list[str] | None, typer.Option("--value", help="NAME=3: what a buffer is filled with.")
-    ] = None,
-    template: Annotated[
-        list[str] | None, typer.Option("--template", help="NAME=float16 or NAME=4.")
-    ] = None,
-    grid: Annotated[str | None, typer.Option("--grid", help="Threads: 1024 or 64x8x1.")] = None,
-    threadgroup: Annotated[
-        str | None, typer.Option("--threadgroup", help="Threads of a threadgroup: 256 or 32x8x1.")
-    ] = None,
-    init_value: Annotated[
-        float | None, typer.Option("--init-value", help="What outputs hold before the launch.")
-    ] = None,
-    rounds: Annotated[
-        int, typer.Option("--rounds", help="Launches of a kernel, each with other inputs.", min=1)
-    ] = 3,
-    seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    files: Files,
+    static: Static = False,
+    msl: Msl = "3.1",
+    input_: Inputs = None,
+    scalar: Scalars = None,
+    output: Outputs = None,
+    shape: Shapes = None,
+    value: Values = None,
+    template: Template = None,
+    grid: Grid = None,
+    threadgroup: Threadgroup = None,
+    init_value: InitValue = None,
+    rounds: Rounds = 3,
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
     """Check a Metal kernel of your own: without running it, then on the emulator.
 

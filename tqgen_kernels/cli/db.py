@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tqgen_kernels.cli.options import Backend, Family, Json, ProblemText
+
 if TYPE_CHECKING:
     from tqgen_kernels.tuning.database.folder import Database
     from tqgen_kernels.tuning.record.record import Record
@@ -18,9 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Show, explain, export, import and prune tuning records.",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Family = Annotated[str, typer.Option(help="Only problems of this kernel family, as in attend.")]
 
 
 def _notice(text: str) -> None:
@@ -95,10 +94,8 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 
 @app.command()
 def explain(
-    problem: Annotated[str, typer.Argument(help="As in attend:key_dim=128,value_dim=128,...")],
-    backend: Annotated[
-        str | None, typer.Option(help="metal, cuda or emulated; the device's own if left out.")
-    ] = None,
+    problem: ProblemText,
+    backend: Backend = None,
     as_json: Json = False,
 ) -> None:
     """Why each record was or was not used for a problem, in the order of the chain."""

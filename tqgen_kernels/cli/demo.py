@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .progress import bars
+from tqgen_kernels.cli.options import Json
+from tqgen_kernels.cli.progress import bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,11 +30,10 @@ def demo(
     tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of the answer. Default: 48 on a CPU, 128.")
     ] = None,
-    json: Annotated[bool, typer.Option(help="Print JSON on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Convert a model once, tune its kernels, answer with both caches, print one table."""
     import dataclasses
-    import json as json_format
 
     from rich.console import Console
 
@@ -63,14 +64,14 @@ def demo(
     with bars(console) as progress:
         sides = compare(loaded, scheme, text, sizes, answered, progress.update)
     kernels = chosen(problems, records)
-    if json:
+    if as_json:
         caches = [dataclasses.asdict(side) for side in sides]
         document = {
             "model": loaded.name,
             "caches": caches,
             "kernels": [dataclasses.asdict(row) for row in kernels],
         }
-        typer.echo(json_format.dumps(document, indent=1))
+        typer.echo(json.dumps(document, indent=1))
         return
     out = Console()
     out.print(_cache_table(sides, loaded, sizes))

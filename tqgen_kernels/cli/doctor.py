@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -10,10 +11,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
+from tqgen_kernels.cli.options import Json
 from tqgen_kernels.versions import NEEDED, PACKAGE, installed, supported_range, verdict
 
 MLX_BACKENDS = ("mlx-cpu", "mlx-cuda-12", "mlx-cuda-13")  # Linux wheels that share their files
@@ -32,15 +34,11 @@ class Finding:
     advice: str = ""
 
 
-def doctor(
-    json: Annotated[bool, typer.Option(help="Print JSON instead of a table.")] = False,
-) -> None:
+def doctor(as_json: Json = False) -> None:
     """What works on this machine, and what to do about the rest. Exit code 1 with a problem."""
     findings = diagnose()
-    if json:
-        from json import dumps
-
-        typer.echo(dumps([asdict(finding) for finding in findings], indent=2))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         _print(findings)
     if any(finding.state == "problem" for finding in findings):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tqgen_kernels.cli.options import Json
+
 if TYPE_CHECKING:
     from tqgen_kernels.codegen.variant import Variant
 
@@ -78,7 +80,7 @@ def emit(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing, fail on a change.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write generated/ from the templates, or check that it is what they render."""
     from tqgen_kernels.codegen.paths import GENERATED

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .progress import bars
+from tqgen_kernels.cli.options import Fresh, Json, Model, Windows, read_text
+from tqgen_kernels.cli.progress import bars
+
+if TYPE_CHECKING:
+    from tqgen_kernels.quality.evaluate import Evaluation, Plan
+    from tqgen_kernels.quality.report import Row
 
 
 def evaluate(
-    model: Annotated[
-        str | None,
-        typer.Option(help="mlx-lm model: a folder or a hub name. Default: the demo model."),
-    ] = None,
+    model: Model = None,
     text: Annotated[
         Path | None, typer.Option(help="UTF-8 text file. Default: the demo's text.")
     ] = None,
@@ -31,7 +33,7 @@ def evaluate(
     guard: Annotated[
         str | None, typer.Option(help="on, warn or off: what a layer gets that its scheme breaks.")
     ] = None,
-    windows: Annotated[int, typer.Option(min=1, help="Windows of the text.")] = 4,
+    windows: Windows = 4,
     length: Annotated[int, typer.Option(min=16, help="Tokens a window.")] = 2048,
     score_from: Annotated[
         int | None, typer.Option(min=0, help="First scored position. Default: half the window.")
@@ -52,20 +54,13 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for results; a second run goes on in it.")] = (
         Path("tqgen-eval")
     ),
-    fresh: Annotated[bool, typer.Option(help="Measure again what is in --out.")] = False,
-    json: Annotated[bool, typer.Option(help="Print JSON instead of a table.")] = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
 ) -> None:
     """Perplexity, KL divergence, top-1, greedy agreement and passkey for several caches."""
-    from rich.console import Console
-
-    from tqgen_kernels.demo.model import demo_model
-    from tqgen_kernels.files import write_atomically
-    from tqgen_kernels.quality.contenders import DEFAULT_NAMES, contender
-    from tqgen_kernels.quality.evaluate import Evaluation, Plan
-    from tqgen_kernels.quality.evaluate import evaluate as measure
-    from tqgen_kernels.quality.load import blas_advice, load_model
+    from tqgen_kernels.quality.contenders import DEFAULT_NAMES
+    from tqgen_kernels.quality.evaluate import Plan
     from tqgen_kernels.quality.passkey import DEPTHS
-    from tqgen_kernels.quality.report import as_json, markdown, plot, rows, tables
     from tqgen_kernels.quality.teacher import Steps
 
     steps = Steps(
@@ -73,9 +68,33 @@ def evaluate(
     )
     names = list(dict.fromkeys((schemes or ",".join(DEFAULT_NAMES)).replace(" ", "").split(",")))
     names = ["fp16", *(name for name in names if name != "fp16")]  # all are compared with it
-    words = read_text(text)
-    console = Console(stderr=True)
-    with bars(console) as progress:
+    plan = Plan(steps, windows, greedy, DEPTHS if passkey else ())
+    words, units = read_text(text), out / "units"
+    evaluation, rows = _measured(model, words, names, plan, units, centre, guard, fresh)
+    _written(evaluation, rows, out, as_json)
+
+
+def _measured(
+    model: str | None,
+    words: str,
+    names: list[str],
+    plan: Plan,
+    units: Path,
+    centre: bool,
+    guard: str | None,
+    fresh: bool,
+) -> tuple[Evaluation, list[Row]]:
+    """A row a cache; what the folder `units` holds is not measured again, unless `fresh`."""
+    from rich.console import Console
+
+    from tqgen_kernels.demo.model import demo_model
+    from tqgen_kernels.quality.contenders import contender
+    from tqgen_kernels.quality.evaluate import Evaluation
+    from tqgen_kernels.quality.evaluate import evaluate as measure
+    from tqgen_kernels.quality.load import blas_advice, load_model
+    from tqgen_kernels.quality.report import rows
+
+    with bars(Console(stderr=True)) as progress:
         say = progress.console.print
         advice = blas_advice()
         if advice is not None:
@@ -84,41 +103,39 @@ def evaluate(
         contenders = [
             contender(name, loaded.kv_shapes, centre=centre, guard=guard) for name in names
         ]
-        units = out / "units"
         if fresh:
             for path in units.glob("*.json"):
                 path.unlink()
-        plan = Plan(steps, windows, greedy, DEPTHS if passkey else ())
         tokens = loaded.tokenizer.encode(words, add_special_tokens=False, verbose=False)
         evaluation = Evaluation(loaded, tokens, plan, units, say, progress.update)
-        result = rows(measure(evaluation, contenders))
+        return evaluation, rows(measure(evaluation, contenders))
+
+
+def _written(evaluation: Evaluation, rows: list[Row], out: Path, as_json: bool) -> None:
+    """To the folder `out`, and to the terminal."""
+    from rich.console import Console
+
+    from tqgen_kernels.files import write_atomically
+    from tqgen_kernels.quality import report
+
+    plan, loaded = evaluation.plan, evaluation.loaded
     title = (
-        f"{Path(loaded.name).name}: {windows} windows of {length} tokens, scored from position "
-        f"{steps.score_from}, {str(loaded.dtype).rpartition('.')[2]}"
+        f"{Path(loaded.name).name}: {plan.windows} windows of {plan.steps.length} tokens, scored "
+        f"from position {plan.steps.score_from}, {str(loaded.dtype).rpartition('.')[2]}"
     )
-    document = as_json(result, evaluation)
+    document = report.as_json(rows, evaluation)
     write_atomically(out / "results.json", document.encode())
-    write_atomically(out / "table.md", markdown(result).encode())
+    write_atomically(out / "table.md", report.markdown(rows).encode())
     try:
-        plot(result, out / "kl-bits.png", title)
+        report.plot(rows, out / "kl-bits.png", title)
     except ImportError:
-        console.print("no plot: matplotlib is missing; pip install 'tqgen-kernels[plot]'")
-    if json:
+        Console(stderr=True).print(
+            "no plot: matplotlib is missing; pip install 'tqgen-kernels[plot]'"
+        )
+    if as_json:
         typer.echo(document)
-    else:
-        wide = Console()
-        for each in tables(result, title, wide.width):
-            wide.print(each)
-        console.print(f"written to {out}: results.json, table.md, kl-bits.png", highlight=False)
-
-
-def read_text(path: Path | None) -> str:
-    """The text in a UTF-8 file, or the demo's. Raises ValueError and OSError."""
-    from tqgen_kernels.demo.text import demo_text
-
-    if path is None:
-        return demo_text()
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+        return
+    console = Console()
+    for each in report.tables(rows, title, console.width):
+        console.print(each)
+    console.print(f"written to {out}: results.json, table.md, kl-bits.png", highlight=False)

@@ -8,19 +8,19 @@ from typing import Annotated
 
 import typer
 
+from tqgen_kernels.cli.options import Family, Json
+
 
 def report(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("tqgen-report.html"),
     png: Annotated[
         Path | None, typer.Option(help="Also write each picture as a PNG into this folder.")
     ] = None,
-    family: Annotated[str, typer.Option(help="Only this kernel family, as in attend.")] = "",
+    family: Family = "",
     bundled: Annotated[
         bool, typer.Option(help="The records that travel with the package instead of yours.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON on what was written.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML page: every candidate, the roofline, the winner and why."""
     from tqgen_kernels.files import write_atomically

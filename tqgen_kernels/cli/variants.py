@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tqgen_kernels.cli.options import Json, ProblemText
+
 if TYPE_CHECKING:
     from tqgen_kernels.backends.instructions import PerCoordinate
     from tqgen_kernels.codegen.problem import Problem
@@ -16,13 +18,13 @@ _KINDS = ("integer", "floating", "memory", "simd", "convert")
 
 
 def variants(
-    problem: Annotated[str, typer.Argument(help="As in attend:key_dim=128,value_dim=128,...")],
+    problem: ProblemText,
     removed: Annotated[bool, typer.Option(help="Only the removed ones.")] = False,
     candidates: Annotated[bool, typer.Option(help="Only the candidates.")] = False,
     instructions: Annotated[
         bool, typer.Option(help="Count instructions per coordinate: a second or two each, once.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the candidates of a kernel problem and, for each removed one, the restriction.
 

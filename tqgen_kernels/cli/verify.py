@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tqgen_kernels.cli.options import Backend, Json
+
 if TYPE_CHECKING:
     from tqgen_kernels.execution.verification import Outcome
 
 
 def verify(
-    backend: Annotated[
-        str | None,
-        typer.Option(help="metal, cuda or emulated; the device's own if left out."),
-    ] = None,
+    backend: Backend = None,
     head_dim: Annotated[
         list[int] | None, typer.Option(help="Only these head_dims; may be repeated.")
     ] = None,
@@ -25,7 +24,7 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Only head_dim 128, unless --head-dim says others.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Run kernel variants on this device and compare them with the float64 reference.
 

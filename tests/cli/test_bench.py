@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tqgen_kernels.cli import bench
-from tqgen_kernels.quality.speed import Speed
+from tqgen_kernels.quality.speed import Speed, longest_context
 
 CACHES = "fp16,balanced,mlx-4"
 
@@ -24,7 +24,7 @@ def test_bench_compares_caches(
     bench.bench(str(tiny_model_path), "160,320", CACHES, steps=2, rounds=1, as_json=as_json)
     out = capsys.readouterr().out
     if not as_json:
-        assert "longest" in out
+        assert "fits" in out
         assert out.count("balanced") == 2
         return
     rows = json.loads(out)
@@ -36,6 +36,12 @@ def test_bench_compares_caches(
     assert fp16["times_fp16"] == 1.0
     assert ours["cache_bytes"] < fp16["cache_bytes"]
     assert ours["longest_context"] > fp16["longest_context"] > 0
+
+
+def test_the_longest_context_follows_how_the_cache_grows() -> None:
+    assert longest_context(10_000, 1_000, [(100, 900)]) == 1000
+    assert longest_context(10_000, 1_000, [(100, 900), (200, 1_000)]) == 8200  # 800 fixed, 1 each
+    assert longest_context(1_000, 5_000, [(100, 900)]) == 0
 
 
 def test_a_cache_that_fails_is_a_row_with_its_error() -> None:

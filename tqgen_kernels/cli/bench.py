@@ -30,7 +30,8 @@ def bench(
 ) -> None:
     """Measure prefill and decode speed, peak memory and cache bytes, fp16 beside compressed.
 
-    "Longest context" is what fits into the memory of the device beside the weights, by proportion.
+    "Fits" is the longest context whose cache fits into the device's memory beside the weights, as
+    the cache grew between the row's context and the one before it.
     """
     import mlx.core as mx
     from rich.console import Console
@@ -83,8 +84,12 @@ def _rows(found: list[Speed], memory: int, weights: int) -> list[dict[str, Any]]
         if not speed.error:
             if plain.get(speed.context):
                 row["times_fp16"] = speed.decode / plain[speed.context]
-            one = speed.cache_bytes // speed.batch
-            row["longest_context"] = longest_context(memory, weights, one, speed.context)
+            held = sorted(
+                (other.context, other.cache_bytes // other.batch)
+                for other in found
+                if other.cache == speed.cache and other.context <= speed.context and not other.error
+            )
+            row["longest_context"] = longest_context(memory, weights, held)
         rows.append(row)
     return rows
 
@@ -108,7 +113,7 @@ def _print_table(rows: list[dict[str, Any]], memory: int) -> None:
         table.add_column(name)
     for name in ("prefill tok/s", "decode tok/s", "x fp16", "cache MB", "peak MB"):
         table.add_column(name, justify="right")
-    table.add_column(f"longest context in {memory / 2**30:.0f} GiB", justify="right")
+    table.add_column(f"fits {memory / 2**30:.0f} GiB, tokens", justify="right")
     for row in rows:
         first = str(row["context"]), row["cache"]
         if row["error"]:
@@ -122,7 +127,7 @@ def _print_table(rows: list[dict[str, Any]], memory: int) -> None:
             "-" if ratio is None else f"{ratio:.2f}",
             f"{row['cache_bytes'] / 1e6:.1f}",
             f"{row['peak_bytes'] / 1e6:.0f}",
-            f"{row['longest_context']:,}",
+            f"{row['longest_context'] // 1000:,}k",
         )
     Console().print(table)
 

@@ -171,6 +171,15 @@ def _speed(run: _Run, context: int, batch: int) -> Speed:
     )
 
 
-def longest_context(memory: int, weights: int, cache_bytes: int, context: int) -> int:
-    """Tokens of one row that fit into `memory` bytes beside the weights, by proportion."""
-    return max(0, int((memory - weights) / (cache_bytes / context)))
+def longest_context(memory: int, weights: int, held: Sequence[tuple[int, int]]) -> int:
+    """Tokens of one row that fit into `memory` bytes beside the weights.
+
+    held: (context, bytes of one row's cache) as measured, ascending. What a further token takes is
+    read off the two longest contexts; off one alone it is a proportion, which counts what a cache
+    allocates at any length (exact windows, slack) as if it grew.
+    """
+    context, size = held[-1]
+    each = size / context
+    if len(held) > 1 and size > held[-2][1]:
+        each = (size - held[-2][1]) / (context - held[-2][0])
+    return max(0, int(context + (memory - weights - size) / each))

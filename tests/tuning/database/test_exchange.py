@@ -35,7 +35,6 @@ def test_records_travel(database: Database, away: Database, tmp_path: Path) -> N
     assert arrived.results == record.results
     choice = select(PROBLEM, ENVIRONMENT, away, None, accept)
     assert choice.origin == "exact record"
-    assert choice.verify_first
 
 
 def test_a_single_record_file_can_be_imported(database: Database, away: Database) -> None:

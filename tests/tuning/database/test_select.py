@@ -41,7 +41,6 @@ def test_the_exact_record_decides(database: Database) -> None:
     assert choice.detail.startswith(
         "lanes=3: 500 us, the default takes 2.00 times as long, 20 GB/s = 1% of the peak"
     )
-    assert not choice.verify_first
     assert choose(database, problem=at(1025)) == choice
 
 
@@ -65,7 +64,6 @@ def test_the_same_problem_on_a_sister_device(database: Database) -> None:
     tuned({2: 5e-4}, environment=OTHER_DEVICE, database=database)
     choice = choose(database)
     assert (choice.config, choice.origin) == (config(2), "same architecture")
-    assert choice.verify_first
     assert "device 'NVIDIA H200'" in choice.detail
 
 
@@ -75,7 +73,6 @@ def test_other_problems_vote(database: Database) -> None:
         tuned({winner: 5e-4}, problem=problem, database=database)
     choice = choose(database)
     assert (choice.config, choice.origin) == (config(4), "same architecture")
-    assert choice.verify_first
 
 
 def test_another_architecture_is_never_used(database: Database) -> None:
@@ -89,7 +86,6 @@ def test_bundled_records_come_after_those_of_this_machine(
     tuned({2: 5e-4}, database=bundled)
     choice = choose(database, bundled)
     assert (choice.config, choice.origin) == (config(2), "bundled")
-    assert choice.verify_first
     tuned({1: 5e-4}, problem=with_fields(PROBLEM, gqa=1), database=database)
     assert choose(database, bundled).config == config(1)
 
@@ -117,23 +113,22 @@ def test_a_road_that_won_is_chosen_for_its_very_problem_only(database: Database)
     assert (longer.config, longer.origin) == (config(2), "nearest context")
 
 
-def test_software_of_another_version_needs_verification(database: Database) -> None:
+def test_software_of_another_version_is_named(database: Database) -> None:
     tuned(environment=replace(ENVIRONMENT, mlx="0.31.0", os="Linux 5.0"), database=database)
     choice = choose(database)
     assert choice.origin == "exact record"
-    assert choice.verify_first
     assert "mlx 0.31.0, here 0.32.4" in choice.detail
     assert "os 'Linux 5.0'" in choice.detail
 
 
 def test_a_patch_release_changes_nothing(database: Database) -> None:
     tuned(environment=replace(ENVIRONMENT, mlx="0.32.1", python="3.11.0"), database=database)
-    assert not choose(database).verify_first
+    assert "elsewhere" not in choose(database).detail
 
 
-def test_an_imported_record_needs_verification(database: Database) -> None:
+def test_an_imported_record_decides_too(database: Database) -> None:
     database.save(seal(replace(tuned(), provenance="imported")))
-    assert choose(database).verify_first
+    assert choose(database).config == config(3)
 
 
 def test_a_refused_record_gives_way_to_the_next(database: Database) -> None:

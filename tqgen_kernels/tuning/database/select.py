@@ -36,15 +36,12 @@ class Records(Protocol):
 class Choice:
     """What runs. config None: no kernel of ours but `road`: "mlx" is the portable path, "sdpa"
     MLX's attention over dequantised keys and values.
-
-    verify_first: measured elsewhere or by other software: compare with the reference before use.
     """
 
     config: Config | None
     origin: Origin
     detail: str
     road: str | None = None
-    verify_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,18 +211,12 @@ def _judge(
     soft = [d.text for d in differences]
     detail = describe(record, result)
     if soft:
-        detail += f"; to be verified again: {'; '.join(soft)}"
+        detail += f"; measured elsewhere: {'; '.join(soft)}"
     return Choice(
         config=None if result.road else result.key,
         origin=step.origin,
         detail=detail,
         road=result.road,
-        verify_first=bool(
-            soft
-            or record.provenance == "imported"
-            or step.origin == "bundled"
-            or not same_text(record.parsed_problem, problem)
-        ),
     )
 
 

@@ -32,11 +32,15 @@ SHAPES = {
 }
 
 
-def build(shape: str) -> tuple[Any, int, list[tuple[int, int, int]]]:
-    """A Qwen2 model with random 4-bit weights, its vocabulary, and the shapes of its caches."""
+def build(shape: str, layers: int | None = None) -> tuple[Any, int, list[tuple[int, int, int]]]:
+    """A Qwen2 model with random 4-bit weights, its vocabulary, and the shapes of its caches.
+
+    layers: only so many of them.
+    """
     from mlx_lm.models import qwen2
 
-    hidden, layers, heads, kv_heads, intermediate, vocabulary = SHAPES[shape]
+    hidden, all_layers, heads, kv_heads, intermediate, vocabulary = SHAPES[shape]
+    layers = layers or all_layers
     model = qwen2.Model(
         qwen2.ModelArgs(
             model_type="qwen2",

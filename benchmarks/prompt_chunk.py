@@ -1,7 +1,7 @@
 """Attention of one prompt chunk over a packed cache: our kernel, the dequantised road, and
 scaled_dot_product_attention over an fp16 cache.
 
-    python benchmarks/chunk.py [--quick] [--every] [--output chunk.json]
+    python benchmarks/prompt_chunk.py [--quick] [--every] [--output x.json]
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def main(
     ] = False,
     only: Annotated[str, typer.Option(help="Only these problems, by place in the list.")] = "",
     rounds: Annotated[int, typer.Option(help="Samples of each, there and back.")] = 3,
-    output: Annotated[Path, typer.Option(help="JSON.")] = Path("results/chunk.json"),
+    output: Annotated[Path, typer.Option(help="JSON.")] = Path("results/prompt_chunk.json"),
 ) -> None:
     """Print one table, write JSON. TFLOP/s count what a causal mask leaves."""
     backend = device_backend()

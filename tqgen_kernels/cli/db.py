@@ -118,7 +118,7 @@ def explain(
     asked = bucketed(parse_problem(problem))
     environment = detect(backend or device_backend())
     user, bundled = _databases()
-    default = FAMILIES[family_of(asked)].default(asked)
+    default = FAMILIES[family_of(asked)].without_record(asked)
     lines = explain_choice(asked, environment, user, bundled, validate, default=default)
     if as_json:
         typer.echo(json.dumps([asdict(line) for line in lines], indent=1))

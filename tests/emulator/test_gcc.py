@@ -1,7 +1,9 @@
 """The second front end, plain C++ by g++, agrees with the first."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -11,24 +13,26 @@ from tests.emulator.faulty import FAULTS, Faulty
 from tests.emulator.running import run
 from tests.emulator.test_execution import ROW_SUM
 from tests.emulator.test_faults import run as findings_of
+from tqgen_kernels import emulator
 from tqgen_kernels.emulator import MetalCompileError, options
 from tqgen_kernels.emulator.compiler import find_compiler
 
 
-def usable() -> bool:
+def usable(name: str) -> bool:
     try:
-        return find_compiler("g++").kind == "gcc"
+        return find_compiler(name).kind == "gcc"
     except MetalCompileError:
         return False
 
 
-pytestmark = pytest.mark.skipif(not usable(), reason="no g++ >= 12 here")
+COMPILERS = [name for name in ("g++", "g++-11") if usable(name)]
+pytestmark = pytest.mark.skipif(not COMPILERS, reason="no g++ >= 11 here")
 
 
-@pytest.fixture(autouse=True)
-def with_gcc() -> Iterator[None]:
-    with options(compiler=shutil.which("g++")):
-        yield
+@pytest.fixture(autouse=True, params=COMPILERS)
+def compiler(request: pytest.FixtureRequest) -> Iterator[str]:
+    with options(compiler=shutil.which(request.param)):
+        yield request.param
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16], ids=str)
@@ -84,8 +88,56 @@ CHOSEN = {
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in FAULTS if c.name in CHOSEN], ids=lambda case: case.name
+    ("compiler", "case"),
+    [
+        pytest.param(name, case, id=f"{name}-{case.name}")
+        for name in COMPILERS
+        for case in FAULTS
+        if case.name in (CHOSEN if name == COMPILERS[0] else {"missing_barrier", "shift_by_32"})
+    ],
+    indirect=["compiler"],
 )
-def test_faults(case: Faulty) -> None:
-    findings = findings_of(case, checks="full", compiler=shutil.which("g++"))
+def test_faults(case: Faulty, compiler: str) -> None:
+    findings = findings_of(case, checks="full", compiler=shutil.which(compiler))
     assert (case.kind, case.line(), case.soft) in [(f.kind, f.line, f.soft) for f in findings]
+
+
+HALF = r"""
+#include "plain/half.h"
+int main() {
+  unsigned wrong = 0;
+  for (unsigned i = 0; i < 65536; ++i) {
+    unsigned short bits = (unsigned short)i;
+    half ours = __builtin_bit_cast(half, bits);
+    _Float16 theirs = __builtin_bit_cast(_Float16, bits);
+    float x = ours, y = theirs;
+    wrong += __builtin_bit_cast(unsigned, x) != __builtin_bit_cast(unsigned, y) && y == y;
+    const float factors[] = {1.0f, 1.0004f, 0.333f, -7.7f, 3e-8f, 4e4f};
+    for (float factor : factors) {
+      half a = x * factor;
+      _Float16 b = (_Float16)(y * factor);
+      wrong += a.bits != __builtin_bit_cast(unsigned short, b) && b == b;
+    }
+    half sum = ours + ours * half(3.0f) - 1;
+    _Float16 other = theirs + theirs * (_Float16)3.0f - 1;
+    wrong += sum.bits != __builtin_bit_cast(unsigned short, other) && other == other;
+  }
+  return wrong != 0;
+}
+"""
+
+
+def test_half_without_a_type_of_16_bits(compiler: str, tmp_path: Path) -> None:
+    if compiler == "g++-11":
+        return  # it has nothing to compare with
+    types = "".join(f"typedef {t} {n};\n" for t, n in (
+        ("signed char", "int8_t"), ("unsigned char", "uchar"), ("unsigned short", "ushort"),
+        ("unsigned int", "uint"), ("unsigned long", "ulong"),
+    ))  # fmt: skip
+    include = Path(emulator.__file__).parent / "include"
+    (tmp_path / "half.cpp").write_text(types + HALF)
+    subprocess.run(
+        [compiler, "-std=c++17", "-O2", "-mf16c", "-I", include, "half.cpp", "-o", "half"],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    assert subprocess.run([tmp_path / "half"], check=False).returncode == 0

@@ -61,7 +61,7 @@ def kernel_library(
         MetalCompileError: the text does not compile; lines are those of the author's source.
     """
     plain = compiler.kind == "gcc"
-    flags = gcc_flags(checked) if plain else _flags(checked)
+    flags = gcc_flags(compiler, checked) if plain else _flags(checked)
     text = translation_unit(name, kernel, template_args, plain=plain)
     if fast_math:
         text = f"#define __FAST_MATH__ 1\n{text}"

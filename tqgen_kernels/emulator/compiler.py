@@ -19,7 +19,7 @@ from tqgen_kernels.emulator.messages import in_metal_terms
 NO_COMPILER = (
     "No compiler for the Metal emulator was found. Install one with\n"
     "    pip install 'tqgen-kernels[emulator]'\n"
-    "or have clang >= 17 or g++ >= 12 on the PATH, or name one in TQGEN_EMULATOR_COMPILER."
+    "or have clang >= 17 or g++ >= 11 on the PATH, or name one in TQGEN_EMULATOR_COMPILER."
 )
 
 
@@ -38,7 +38,7 @@ class Compiler:
 
 
 def find_compiler(explicit: str | None = None) -> Compiler:
-    """The compiler to use: `explicit` or TQGEN_EMULATOR_COMPILER, ziglang, clang >= 17, g++ >= 12.
+    """The compiler to use: `explicit` or TQGEN_EMULATOR_COMPILER, ziglang, clang >= 17, g++ >= 11.
 
     Raises:
         MetalCompileError: there is none, or the explicit one is too old or unknown.
@@ -64,14 +64,14 @@ def _find(explicit: str, path: str) -> Compiler:
         found = _describe(located) if located else None
         if found is None:
             raise MetalCompileError(
-                f"The compiler {explicit!r} cannot be used: give zig, clang >= 17 or g++ >= 12."
+                f"The compiler {explicit!r} cannot be used: give zig, clang >= 17 or g++ >= 11."
             )
         return found
     bundled = _bundled_zig()
     if bundled is not None:
         return bundled
     names = ["clang++", "clang"] + [f"clang-{n}" for n in range(30, 16, -1)]
-    names += ["g++"] + [f"g++-{n}" for n in range(20, 11, -1)]
+    names += ["g++"] + [f"g++-{n}" for n in range(20, 10, -1)]
     for name in names:
         located = shutil.which(name, path=path)
         found = _describe(located) if located else None
@@ -102,7 +102,7 @@ def _describe(path: str) -> Compiler | None:
         return Compiler("clang", path, first) if int(clang[1]) >= 17 else None
     gcc = re.search(r"(\d+)\.\d+\.\d+", first)
     if gcc and ("g++" in first or "gcc" in first.lower()):
-        return Compiler("gcc", path, first) if int(gcc[1]) >= 12 else None
+        return Compiler("gcc", path, first) if int(gcc[1]) >= 11 else None
     return None
 
 

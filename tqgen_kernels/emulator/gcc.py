@@ -1,6 +1,8 @@
 """The second front end: plain C++ for g++, with address spaces erased."""
 
-from tqgen_kernels.emulator.compiler import machine_flags
+import re
+
+from tqgen_kernels.emulator.compiler import Compiler, machine_flags
 
 _LANGUAGE = [
     "-std=c++17", "-fPIC", "-fsingle-precision-constant", "-ffp-contract=off", "-fno-math-errno",
@@ -10,11 +12,15 @@ _LANGUAGE = [
 ]  # fmt: skip
 _FAST = ["-O2"]
 _CHECKED = [
-    "-O1", "-DTQ_CHECKED=1", "-ftrivial-auto-var-init=pattern", "-fsanitize=thread",
+    "-O1", "-DTQ_CHECKED=1", "-fsanitize=thread",
     "-fsanitize=bounds,alignment,integer-divide-by-zero,float-cast-overflow,shift",
     "-fsanitize-recover=all", "--param", "tsan-instrument-func-entry-exit=0",
 ]  # fmt: skip
+_FILLED = ["-ftrivial-auto-var-init=pattern"]  # since 12
 
 
-def gcc_flags(checked: bool) -> list[str]:
-    return [*_LANGUAGE, *machine_flags(), *(_CHECKED if checked else _FAST)]
+def gcc_flags(compiler: Compiler, checked: bool) -> list[str]:
+    """Before 12, what a thread reads of its own variables without a write is not seen."""
+    version = re.search(r"(\d+)\.\d+\.\d+", compiler.identity)
+    filled = _FILLED if version and int(version[1]) >= 12 else []
+    return [*_LANGUAGE, *machine_flags(), *([*_CHECKED, *filled] if checked else _FAST)]

@@ -33,8 +33,9 @@ template <typename T, int Columns, int Rows> struct matrix {
 #define TQ_SAME(x) x
 #define TQ_IN_BRACES(x) x.made
   typedef __braced<T, Rows> braced;
-  TQ_FROM_COLUMNS(column, TQ_SAME, ) TQ_FROM_COLUMNS(braced, TQ_IN_BRACES, )
-#ifndef TQ_PLAIN
+  TQ_FROM_COLUMNS(column, TQ_SAME, )
+#ifndef TQ_PLAIN  // there a column is a class, which takes braces itself
+  TQ_FROM_COLUMNS(braced, TQ_IN_BRACES, )
   TQ_FROM_COLUMNS(braced, TQ_IN_BRACES, __constant)
 #endif
   template <typename U, typename... V>

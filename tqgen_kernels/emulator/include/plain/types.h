@@ -38,7 +38,11 @@ typedef long int64_t;
 typedef unsigned long uint64_t;
 typedef unsigned long size_t;
 typedef long ptrdiff_t;
+#if defined(TQ_CLASS_HALF) || __GNUC__ < 12
+#include "half.h"
+#else
 typedef _Float16 half;
+#endif
 
 // A float of 16 bits with the exponent of 32; as in Metal, float and half become one only by a cast.
 struct bfloat {

@@ -127,6 +127,12 @@ template <typename T, int N> struct packed_vec : __components<T, N> {
   }
   TQ_FN T& operator[](int i) { return (&this->x)[i]; }
   TQ_FN T operator[](int i) const { return (&this->x)[i]; }
+  template <int... I> TQ_FN __swizzled<T, (int)sizeof...(I)> __swizzle() & {
+    return {{(*this)[I]...}, {&(*this)[I]...}};
+  }
+  template <int... I> TQ_FN vec<T, (int)sizeof...(I)> __swizzle() const& {
+    return {(*this)[I]...};
+  }
 };
 #define TQ_PACKED_TYPES(T)                \
   typedef packed_vec<T, 2> packed_##T##2; \

@@ -91,6 +91,15 @@ def _check_storage(problem: AttendProblem) -> None:
             odd_polynomial(dim, bits, side_kind(problem.codebook, name))
 
 
+def _check_vectors(problem: EncodeProblem | DequantizeProblem) -> None:
+    factor(problem.head_dim)
+    check_bits(problem.bits)
+    _check_dtype(problem.dtype)
+    check_kind(problem.codebook)
+    _check_layout(problem.layout, problem.head_dim)
+    _check_counts(problem, kv_heads=4096, batch=4096, context=2**24)
+
+
 def _check_trellis(problem: TrellisEncodeProblem | TrellisDequantizeProblem) -> None:
     factor(problem.head_dim)
     check_dim(problem.head_dim, problem.bits)
@@ -113,12 +122,7 @@ class EncodeProblem:
     context: int = 1024
 
     def __post_init__(self) -> None:
-        factor(self.head_dim)
-        check_bits(self.bits)
-        _check_dtype(self.dtype)
-        check_kind(self.codebook)
-        _check_layout(self.layout, self.head_dim)
-        _check_counts(self, kv_heads=4096, batch=4096, context=2**24)
+        _check_vectors(self)
 
 
 @dataclass(frozen=True)
@@ -136,12 +140,7 @@ class DequantizeProblem:
     context: int = 4096
 
     def __post_init__(self) -> None:
-        factor(self.head_dim)
-        check_bits(self.bits)
-        _check_dtype(self.dtype)
-        check_kind(self.codebook)
-        _check_layout(self.layout, self.head_dim)
-        _check_counts(self, kv_heads=4096, batch=4096, context=2**24)
+        _check_vectors(self)
 
 
 @dataclass(frozen=True)

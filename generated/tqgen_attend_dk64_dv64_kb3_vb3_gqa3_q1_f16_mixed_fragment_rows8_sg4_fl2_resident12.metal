@@ -363,7 +363,8 @@ inline void weigh(
 // The keys of 16 tokens less their common vector, [8 coordinates][8 tokens], after the last token the
 // last once more. Returns what they are over.
 template <typename Out, typename Rows>
-inline float load_exact_keys(Out out, Rows rows, Rows common, int first, int exact, uint lane) {
+inline float load_exact_keys(
+    Out out, Rows rows, Rows common, int first, int exact, uint lane) {
   const auto centre = (const device half4*)(common);
   half4 x[KEY_UNITS * 4];  // [unit][half of 8 neighbours][group of 8 tokens]
 #pragma unroll
@@ -387,7 +388,8 @@ inline float load_exact_keys(Out out, Rows rows, Rows common, int first, int exa
 
 // The values of 16 tokens, [8 coordinates][8 tokens], likewise.
 template <typename Out, typename Rows>
-inline float load_exact_values(Out out, Rows rows, int first, int exact, uint lane) {
+inline float load_exact_values(
+    Out out, Rows rows, int first, int exact, uint lane) {
   half4 x[VALUE_UNITS * 4];  // [4 neighbours][token of a lane's four]
 #pragma unroll
   for (int t = 0; t < 4; ++t) {
@@ -409,7 +411,7 @@ inline float load_exact_values(Out out, Rows rows, int first, int exact, uint la
   }
   return 1.0f;
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa3_q1_f16_mixed_fragment_rows8_sg4_fl2_resident12_9ff5209022_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa3_q1_f16_mixed_fragment_rows8_sg4_fl2_resident12_51c8140975_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],

@@ -167,7 +167,7 @@ template <typename Table>
 inline float value_centroid(uint code, Table table) {
   return table[code];
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb4_vb3_gqa3_q1_f16_mixed_token_threadgroup_rows4_sg4_62db00394c_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb4_vb3_gqa3_q1_f16_mixed_token_threadgroup_rows4_sg4_4408b93d54_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -320,29 +320,31 @@ for (uint tile = start + simdgroup; tile < end; tile += SIMDGROUPS) {
 // The exact window: a SIMD group takes four tokens at a time, so that their loads and sums overlap.
 // The newest Q_LEN tokens are causal.
 const int exact = split == splits ? held[2] : 0;
+const auto centre = key_centre + head * KEY_DIM;
 float common[KEY_PER_LANE];  // to all keys, which the packed ones lack
 #pragma unroll
 for (int i = 0; i < KEY_PER_LANE; ++i) {
-  const uint row = head;
   const uint dim = i * 32 + lane;
-  common[i] = float(key_centre[row * KEY_DIM + dim]);
+  common[i] = float(centre[dim]);
 }
 for (int token = simdgroup * 4; token < exact; token += SIMDGROUPS * 4) {
   float key[4][KEY_PER_LANE];
   float value[4][PER_LANE];
 #pragma unroll
   for (int t = 0; t < 4; ++t) {
-    const uint row = head * params[4] + min(token + t, exact - 1);
+    const int at = min(token + t, exact - 1);
+    const auto key_row = exact_keys + (head * params[4] + at) * KEY_DIM;
+    const auto value_row = exact_values + (head * params[4] + at) * VALUE_DIM;
 #pragma unroll
     for (int i = 0; i < KEY_PER_LANE; ++i) {
       const uint dim = i * 32 + lane;
-      key[t][i] = float(exact_keys[row * KEY_DIM + dim]);
+      key[t][i] = float(key_row[dim]);
       key[t][i] -= common[i];
     }
 #pragma unroll
     for (int i = 0; i < PER_LANE; ++i) {
       const uint dim = i * 32 + lane;
-      value[t][i] = float(exact_values[row * VALUE_DIM + dim]);
+      value[t][i] = float(value_row[dim]);
     }
   }
 #pragma unroll

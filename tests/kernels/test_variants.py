@@ -2,8 +2,10 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
+from tqgen_kernels.backends.compiled import example_arrays, to_numpy
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.problem import (
     AttendProblem,
@@ -72,6 +74,29 @@ def test_attend_under_a_mask_that_is_added() -> None:
         )
         config = FAMILIES["attend"].default(problem)
         registry.verify(registry.compile(problem, config, "emulated"), tokens=300)
+
+
+@pytest.mark.parametrize("storage", ["tiles", "fragment"])
+@pytest.mark.parametrize(("dtype", "q_len"), [("float16", 1), ("bfloat16", 3), ("float32", 8)])
+def test_attend_with_tokens_that_the_window_does_not_hold_yet(storage, dtype, q_len) -> None:
+    problem = AttendProblem(
+        96, 64, 4, 3, 3, q_len, dtype, "mixed", storage, fresh=True, kv_heads=2, batch=3
+    )
+    compiled = registry.compile(problem, FAMILIES["attend"].default(problem), "emulated")
+    for tokens in (q_len, q_len + 1, 45, 300):
+        registry.verify(compiled, tokens=tokens)
+
+
+def test_windows_that_are_written_wrongly_are_seen() -> None:
+    problem = AttendProblem(64, 64, 4, 3, 2, dtype="float32", fresh=True, kv_heads=1)
+    compiled = registry.compile(problem, FAMILIES["attend"].default(problem), "emulated")
+    example = compiled.family.example(problem, np.random.default_rng(0), 90)
+    outputs = compiled(example_arrays(example), example.scalars)
+    named = dict(zip(compiled.variant.output_names, map(to_numpy, outputs), strict=True))
+    assert compiled.family.verify(problem, example, named).passed
+    named["window_values"] = named["window_values"].copy()
+    named["window_values"][0, 0, example.scalars["exact"] - 1, 5] += 1.0
+    assert not compiled.family.verify(problem, example, named).passed
 
 
 @pytest.mark.parametrize("tokens", [1, 31, 32, 33, 71, 103, 1023])

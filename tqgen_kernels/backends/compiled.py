@@ -47,7 +47,7 @@ class Compiled:
         example = self.family.example(problem, np.random.default_rng(seed), tokens, config)
         outputs = self(example_arrays(example), example.scalars)
         mx.eval(outputs)
-        named = zip(self.family.outputs, map(to_numpy, outputs), strict=True)
+        named = zip(self.variant.output_names, map(to_numpy, outputs), strict=True)
         return self.family.verify(problem, example, dict(named))
 
 

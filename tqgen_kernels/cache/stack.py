@@ -248,8 +248,9 @@ class Stack:
 
 def _without_arrays(store: Store) -> Store:
     """A store that is like this one and has sides of no tokens."""
+    keys, values = (copy.copy(side) for side in store.sides())
     shell = copy.copy(store)
-    shell.keys, shell.values = (copy.copy(side) for side in store.sides())
+    shell.keys, shell.values = keys, values
     for side in shell.sides():
         side.exact = side.exact[:, :, :0]
         if isinstance(side, PackedSide):

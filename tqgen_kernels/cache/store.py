@@ -15,6 +15,7 @@ from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.exact_side import ExactSide
 from tqgen_kernels.cache.side import PackedSide, SideScheme
 from tqgen_kernels.codegen.families.attend import Row
+from tqgen_kernels.execution import operations
 from tqgen_kernels.execution.kernels import storage_for
 from tqgen_kernels.execution.operations import MAX_Q_LEN
 from tqgen_kernels.quant.codebook import side_kind
@@ -43,11 +44,34 @@ class Store:
         self.scheme = scheme
         self.storage = storage
         self.any_dim = any_dim
-        self.keys: Side | None = None
-        self.values: Side | None = None
+        self._keys: Side | None = None
+        self._values: Side | None = None
+        self._fresh: tuple[mx.array, mx.array] | None = None  # one token, of which no side knows
         self.label = "A layer"
         self.queries: guard.Queries | None = None  # the newest, until tiles are packed
         self.sealed = 0
+
+    @property
+    def keys(self) -> Side | None:
+        """None while empty."""
+        if self._fresh is not None:
+            self._write_fresh()
+        return self._keys
+
+    @keys.setter
+    def keys(self, side: Side | None) -> None:
+        self._keys = side
+
+    @property
+    def values(self) -> Side | None:
+        """None while empty."""
+        if self._fresh is not None:
+            self._write_fresh()
+        return self._values
+
+    @values.setter
+    def values(self, side: Side | None) -> None:
+        self._values = side
 
     @property
     def tokens(self) -> int:
@@ -55,7 +79,7 @@ class Store:
 
     def append(self, keys: mx.array, values: mx.array) -> None:
         """Add tokens: keys (B, H, L, D), values (B, H, L, Dv). Raises ValueError on a mismatch."""
-        if self._written(keys, values):
+        if self._held_back(keys, values):
             return
         if self.keys is None or self.values is None:
             check_update(keys, values, self.any_dim)
@@ -78,16 +102,59 @@ class Store:
         if unproved and keys.shape[2] <= MAX_Q_LEN:
             self.settle()
 
-    def _written(self, keys: mx.array, values: mx.array) -> bool:
-        """Whether this is one token that went into the windows, with nothing else to do."""
-        k, v = self.keys, self.values
+    def _held_back(self, keys: mx.array, values: mx.array) -> bool:
+        """Whether this is one token for windows with room, as at most steps of most layers.
+
+        Then it waits: attention writes the windows as it reads them (`attend_fresh`), and so does
+        whatever asks for a side.
+        """
+        if self._fresh is not None:
+            self._write_fresh()
+        k, v = self._keys, self._values
         if type(k) is not PackedSide or type(v) is not PackedSide:
             return False
         if not (k.takes(keys) and v.takes(values)):
             return False
-        k.write(keys)
-        v.write(values)
+        self._fresh = keys, values
         return True
+
+    def _write_fresh(self) -> None:
+        k, v, fresh = self._keys, self._values, self._fresh
+        if fresh is not None and type(k) is PackedSide and type(v) is PackedSide:
+            self._fresh = None
+            k.write(fresh[0])
+            v.write(fresh[1])
+
+    def attend_fresh(
+        self, q: mx.array, scale: float, sinks: mx.array | None = None
+    ) -> mx.array | None:
+        """Attention of the token that waits, which goes into the windows with it; None where none
+        does, or no kernel."""
+        if self._fresh is None or q.shape[2] != 1 or q.dtype != self._fresh[0].dtype:
+            return None
+        packed = self._packed(self._keys, self._values)
+        if packed is None:
+            return None
+        found = operations.attend_fresh(q, packed, *self._fresh, scale=scale, sinks=sinks)
+        if found is None:
+            return None
+        out, keys, values = found
+        self._fresh = None
+        for side, window in ((self._keys, keys), (self._values, values)):
+            assert type(side) is PackedSide
+            side.exact, side.count = window, side.count + 1
+        return out
+
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], mx.Dtype] | None:
+        """Shapes of all keys and of all values, and their dtype; None while empty."""
+        k, v = self._keys, self._values
+        if k is None or v is None:
+            return None
+        if self._fresh is None:
+            return k.shape, v.shape, k.exact.dtype
+        (batch, heads, tokens, dim), value_dim = k.shape, v.shape[3]
+        longer = (batch, heads, tokens + 1)
+        return (*longer, dim), (*longer, value_dim), k.exact.dtype
 
     def settle_storage(self, keys: mx.array, values: mx.array) -> None:
         """Choose the layout of the packed tiles, once the head_dims are known."""
@@ -124,7 +191,7 @@ class Store:
         """Whether the guard has yet to see what the first tiles do to this layer."""
         if self.scheme.guard == "off":
             return False
-        k, v = self.keys, self.values
+        k, v = self._keys, self._values
         return (type(k) is PackedSide and not k.tiles) or (type(v) is PackedSide and not v.tiles)
 
     def notice(self, q: mx.array, scale: float) -> None:
@@ -192,7 +259,9 @@ class Store:
     def packed(self, chunk: bool = False) -> Packed | None:
         """What `operations.attend` reads, or None where it cannot: nothing packed yet, a side that
         is exact, or a chunk at hand. chunk: that one stands at the end of the window."""
-        k, v = self.keys, self.values
+        return self._packed(self.keys, self.values, chunk)
+
+    def _packed(self, k: Side | None, v: Side | None, chunk: bool = False) -> Packed | None:
         if not isinstance(k, PackedSide) or not isinstance(v, PackedSide):
             return None
         if k.words is None or v.words is None or k.scales is None or v.scales is None:

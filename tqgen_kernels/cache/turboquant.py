@@ -70,9 +70,9 @@ class TurboQuantKVCache:
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append keys (B, H, L, D) and values (B, H, L, Dv); returns handles on all tokens."""
         self.append(keys, values)
-        k, v = self.store.keys, self.store.values
-        if k and v and is_patched() and only_attends(sys._getframe(1)):
-            return blank_handles(self, k.shape, v.shape, k.exact.dtype)
+        shapes = self.store.shapes()
+        if shapes and is_patched() and only_attends(sys._getframe(1)):
+            return blank_handles(self, *shapes)
         return self.keys_and_values()
 
     def keys_and_values(self) -> tuple[mx.array, mx.array]:
@@ -99,6 +99,10 @@ class TurboQuantKVCache:
         """Attention of the newest q.shape[2] tokens, if the packed store can answer."""
         if q.shape[2] > MAX_Q_LEN:
             return self._attend_chunk(q, scale, mask, sinks)
+        if not isinstance(mask, mx.array):
+            out = self.store.attend_fresh(q, scale, sinks)
+            if out is not None:
+                return out
         packed = self.store.packed()
         if packed is None or (mask is None and q.shape[2] > 1):
             return None

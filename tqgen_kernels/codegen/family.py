@@ -61,7 +61,8 @@ class Verification:
 class Family:
     """Everything that is particular to one kernel family.
 
-    extra_inputs(problem): names of inputs, after the others, that only some problems have.
+    extra_inputs(problem), extra_outputs(problem): names, after the others, that only some problems
+        have.
     template: its file; may name tunables and what context gives, in braces.
     tunables(problem): the axes of the search space.
     context(problem, config): the names that the template sees.
@@ -93,6 +94,7 @@ class Family:
     bytes_moved: Callable[[Any], int]
     adapt: Callable[[Any, Example, Config], Example] | None = None
     extra_inputs: Callable[[Any], tuple[str, ...]] = lambda problem: ()
+    extra_outputs: Callable[[Any], tuple[str, ...]] = lambda problem: ()
     untuned: str | None = None
 
     def without_record(self, problem: Any) -> Config | str:

@@ -81,6 +81,8 @@ def _check_storage(problem: AttendProblem) -> None:
         )
     if problem.mask not in MASKS:
         raise ValueError(f"mask {problem.mask!r} is not supported: use one of {', '.join(MASKS)}.")
+    if problem.fresh and problem.mask != "none":
+        raise ValueError(f"mask {problem.mask!r} takes no fresh tokens: write them first.")
     if problem.storage == "fragment":
         if problem.mask != "none":
             raise ValueError(f"mask {problem.mask!r} needs storage 'tiles', not 'fragment'.")
@@ -205,6 +207,8 @@ class AttendProblem:
     storage: what the cache holds: "tiles" (layouts "key" and "value"), or "fragment"
     ("key_fragment" and "value_fragment"), for the 8x8 matrix unit.
     mask: "none" is causal over the newest q_len tokens; the others are an input that says all.
+    fresh: the newest q_len tokens are not in the window yet but inputs of their own, and the window
+    with them in it is an output: the write of a decode step.
     """
 
     key_dim: int
@@ -217,6 +221,7 @@ class AttendProblem:
     codebook: CodebookKind = "lloyd-max"
     storage: Storage = "tiles"
     mask: Mask = "none"
+    fresh: bool = False
     kv_heads: int = 8
     batch: int = 1
     context: int = 4096
@@ -316,7 +321,7 @@ FAMILY_OF: dict[type, str] = {
     CombineProblem: "combine",
     PrefillProblem: "prefill",
 }
-_UNSPELLED = {"mask": "none", "sinks": False}  # named only where they differ
+_UNSPELLED = {"mask": "none", "fresh": False, "sinks": False}  # named only where they differ
 _PROBLEMS = {family: cls for cls, family in FAMILY_OF.items()}
 
 
@@ -327,7 +332,7 @@ def family_of(problem: Problem) -> str:
 
 def format_problem(problem: Problem) -> str:
     """One line that `parse_problem` reads back: attend:key_dim=128,... Every field is named, but
-    for a mask or sinks where there are none."""
+    for a mask, fresh tokens or sinks where there are none."""
     named = {k: v for k, v in asdict(problem).items() if (k, v) not in _UNSPELLED.items()}
     pairs = ",".join(f"{name}={value}" for name, value in named.items())
     return f"{family_of(problem)}:{pairs}"

@@ -69,7 +69,7 @@ def render(problem: Problem, config: Config) -> Variant:
         config=config,
         uri=uri(problem, config),
         input_names=family.inputs + family.extra_inputs(problem),
-        output_names=family.outputs,
+        output_names=family.outputs + family.extra_outputs(problem),
         header=header,
         source=source,
         threadgroup_memory=family.threadgroup_memory(problem, config),

@@ -26,7 +26,8 @@ _DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _SIZES = ("kv_heads", "batch", "context", "heads", "queries")
 _LAUNCH_ONLY = ("groups",)
 _SAID_BY_LAYOUT = ("storage",)
-_UNSAID = {"codebook": "lloyd-max", "sinks": False, "mask": "none"}  # named only where it differs
+# Named only where it differs.
+_UNSAID = {"codebook": "lloyd-max", "sinks": False, "mask": "none", "fresh": False}
 
 
 def _part(name: str, value: object) -> str:

@@ -169,11 +169,12 @@ class _AttendPlan:
     """Both launches of decode steps over so many tiles: the same for all layers of one shape, and
     for all steps until the next tile.
 
-    step: queries, the seven arrays of the store, params, then a mask and sinks where there are
-    any, to (B, Hq, L, Dv).
+    step: queries, the seven arrays of the store, params, then fresh keys and values or a mask, and
+    sinks, where there are any, to [(B, Hq, L, Dv)], after which come the windows with fresh tokens
+    in them.
     """
 
-    step: Callable[..., mx.array]
+    step: Callable[..., list[mx.array]]
     splits: int
     each: int  # tiles of a split
 
@@ -189,9 +190,10 @@ def _attend_plan(
     seeds: tuple[int, int],
     codebook: str,
     storage: str,
-    mask: str,
+    extra: str,
     sinks: bool,
 ) -> _AttendPlan | None:
+    """extra: "none", the kind of a mask, or "fresh"."""
     batch, heads, q_len, key_dim = q_shape
     kv_heads, value_dim = window[1], window[3]
     gqa = heads // kv_heads
@@ -213,7 +215,8 @@ def _attend_plan(
         q_len=q_len,
         codebook=codebook,
         storage=storage,
-        mask=mask,
+        mask="none" if extra == "fresh" else extra,
+        fresh=extra == "fresh",
         kv_heads=kv_heads,
         **sizes,
     )
@@ -224,7 +227,12 @@ def _attend_plan(
         return None
     problem: Any = kernel.variant.problem
     splits, each = splits_for(problem, kernel.variant.config, batch * kv_heads, tiles)
-    first = kernel.geometry({"queries": q_shape}, {"splits": splits})
+    shapes = {
+        "queries": q_shape,
+        "exact_keys": (*window[:3], key_dim),
+        "exact_values": window,
+    }
+    first = kernel.geometry(shapes, {"splits": splits})
     second = merge.geometry({"partials": first.output_shapes[0]}, {})
     second = replace(second, output_shapes=((*q_shape[:3], value_dim),))
     step = _step(
@@ -232,7 +240,7 @@ def _attend_plan(
         merge.launcher(second),
         signs(key_dim, seeds[0]),
         signs(value_dim, seeds[1]),
-        masked=mask != "none",
+        extras={"none": 0, "fresh": 2}.get(extra, 1),
     )
     # One call of MLX a layer and token, which copies no text.
     step = mx.compile(step) if backends.load(backend).LAZY else step
@@ -240,14 +248,14 @@ def _attend_plan(
 
 
 def _step(
-    attend: Bound, combine: Bound, key_signs: mx.array, value_signs: mx.array, masked: bool
-) -> Callable[..., mx.array]:
-    def step(q: mx.array, *arrays: mx.array) -> mx.array:
+    attend: Bound, combine: Bound, key_signs: mx.array, value_signs: mx.array, extras: int
+) -> Callable[..., list[mx.array]]:
+    def step(q: mx.array, *arrays: mx.array) -> list[mx.array]:
         *store, params = arrays[:8]
-        masks, sinks = (arrays[8:9], arrays[9:]) if masked else ((), arrays[8:])
-        parts = attend([q, *store, key_signs, params, *masks])
-        extra = (*sinks, q, store[6]) if sinks else ()
-        return combine([*parts, value_signs, params, *extra])[0]
+        extra, sinks = arrays[8 : 8 + extras], arrays[8 + extras :]
+        partials, statistics, *windows = attend([q, *store, key_signs, params, *extra])
+        sunk = (*sinks, q, store[6]) if sinks else ()
+        return [*combine([partials, statistics, value_signs, params, *sunk]), *windows]
 
     return step
 
@@ -317,9 +325,35 @@ def attend(
     mask: mx.array | None = None,
 ) -> mx.array | None:
     """mask: 4-dimensional, its tokens in the order of the store."""
-    kind = "none"
-    if mask is not None:
+    if mask is None:
+        found = _attend(q, store, scale, sinks, "none")
+    else:
         kind = "boolean" if mask.dtype == mx.bool_ else "additive"
+        found = _attend(q, store, scale, sinks, kind, (mask,), mask.shape)
+    return None if found is None else found[0]
+
+
+def attend_fresh(
+    q: mx.array,
+    store: Packed,
+    fresh: tuple[mx.array, mx.array],
+    scale: float,
+    sinks: mx.array | None = None,
+) -> list[mx.array] | None:
+    """fresh: keys (B, H, L, D) and values (B, H, L, Dv) of the queries' own tokens, which come
+    after those of the store. The output, and the exact keys and values with them in it."""
+    return _attend(q, store, scale, sinks, "fresh", fresh)
+
+
+def _attend(
+    q: mx.array,
+    store: Packed,
+    scale: float,
+    sinks: mx.array | None,
+    kind: str,
+    extra: tuple[mx.array, ...] = (),
+    mask_shape: tuple[int, ...] = (),
+) -> list[mx.array] | None:
     q_shape, window, rows = q.shape, store.exact_values.shape, store.rows
     plan = _attend_plan(
         backends.default_name(),
@@ -337,9 +371,6 @@ def attend(
     if plan is None:
         return None
     room = store.key_words.shape[2]
-    mask_shape = () if mask is None else mask.shape
-    params = _attend_params(plan, q_shape, room, window, rows, scale, mask_shape)
-    extra = [array for array in (mask, sinks) if array is not None]
     return plan.step(
         q,
         store.key_words,
@@ -349,6 +380,6 @@ def attend(
         store.exact_keys,
         store.exact_values,
         store.centre_or_zero,
-        params,
-        *extra,
+        _attend_params(plan, q_shape, room, window, rows, scale, mask_shape),
+        *(extra if sinks is None else (*extra, sinks)),
     )

@@ -108,6 +108,24 @@ def attend(q: mx.array, store: Packed, *, scale: float, sinks: mx.array | None =
     return portable.attend(q, store, scale=scale, sinks=sinks)
 
 
+def attend_fresh(
+    q: mx.array,
+    store: Packed,
+    keys: mx.array,
+    values: mx.array,
+    *,
+    scale: float,
+    sinks: mx.array | None = None,
+) -> list[mx.array] | None:
+    """`attend` where the queries' own tokens, keys (B, H, L, D) and values (B, H, L, Dv), are not
+    in the store yet: its window must have room for them.
+
+    The output, then the exact keys and values with those tokens in them; None where no kernel
+    does that.
+    """
+    return kernels.attend_fresh(q, store, (keys, values), scale, sinks)
+
+
 def attend_masked(
     q: mx.array,
     store: Packed,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from tqgen_kernels import backends
 from tqgen_kernels.backends.compiled import Compiled
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Verification
-from tqgen_kernels.codegen.problem import Problem, family_of, format_problem
+from tqgen_kernels.codegen.problem import AttendProblem, Problem, family_of, format_problem
 from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.database.select import Choice
@@ -129,7 +129,7 @@ def _choose(backend: str, problem: Problem) -> Kernel:
     if backend == backends.PORTABLE:
         detail = "this device has no kernel backend: plain MLX operations"
         return Kernel(problem, None, Choice(None, "mlx", detail, road="mlx"))
-    for choice in (choose(problem, backend), _default(problem)):
+    for choice in (choose(_tuned_as(problem), backend), _default(problem)):
         if choice.config is None:
             return Kernel(problem, None, choice)
         try:
@@ -148,6 +148,11 @@ def _choose(backend: str, problem: Problem) -> Kernel:
             )
     detail = "no variant of ours runs on this device: plain MLX operations"
     return Kernel(problem, None, Choice(None, "mlx", detail, road="mlx"))
+
+
+def _tuned_as(problem: Problem) -> Problem:
+    """Whose tuning record decides: fresh tokens are a few bytes more, and nothing to choose by."""
+    return replace(problem, fresh=False) if isinstance(problem, AttendProblem) else problem
 
 
 def _default(problem: Problem) -> Choice:

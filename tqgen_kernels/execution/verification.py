@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Verification
@@ -67,6 +67,7 @@ def problems(head_dim: int) -> Iterator[Problem]:
         )  # fmt: skip
     for mask in ("boolean", "additive"):
         yield AttendProblem(head_dim, head_dim, 4, 3, 4, 2, mask=mask, kv_heads=2, batch=2)
+    yield AttendProblem(head_dim, head_dim, 4, 3, 4, fresh=True, kv_heads=2, batch=2)
     if head_dim % 32 == 0:
         yield from _fragment_problems(head_dim)
     for dtype in ("float16", "bfloat16", "float32"):
@@ -99,6 +100,8 @@ def _fragment_problems(head_dim: int) -> Iterator[Problem]:
         )
         if candidates(FAMILIES["attend"], problem):
             yield problem
+            if q_len == 1 and gqa < 16:
+                yield replace(problem, fresh=True)
     if head_dim <= MAX_PREFILL_DIM:
         for key_bits, dtype, heads, sinks in ((4, "float16", 7, False), (2, "bfloat16", 2, True)):
             yield PrefillProblem(

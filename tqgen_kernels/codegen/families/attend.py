@@ -83,6 +83,8 @@ def _context(p: AttendProblem, config: Config) -> dict[str, Any]:
         "q_len": p.q_len,
         "gqa": p.gqa,
         "mask": p.mask,
+        "fresh": p.fresh,
+        "scalar": vectors.SCALARS[p.dtype],
         "value_dim": p.value_dim,
         "value_bits": p.value_bits,
         "value_tile_words": vectors.tile_words(p.value_dim, p.value_bits, "value"),
@@ -100,11 +102,12 @@ def _launch(
     width = TILE * int(config["simdgroups"])
     pairs = batch * heads // p.gqa * scoring.passes(p, config)
     rows = batch * heads * q_len
+    windows = (shapes["exact_keys"], shapes["exact_values"]) if p.fresh else ()
     return Launch(
         grid=(width, parts, pairs),
         threadgroup=(width, 1, 1),
-        output_shapes=((rows, parts, p.value_dim), (rows, parts, 2)),
-        output_dtypes=("float32", "float32"),
+        output_shapes=((rows, parts, p.value_dim), (rows, parts, 2), *windows),
+        output_dtypes=("float32", "float32", *(p.dtype for _ in windows)),
     )
 
 
@@ -200,10 +203,23 @@ def _example(
         "signs": signs(p.key_dim, scoring.KEY_SEED),
     }
     casts = dict.fromkeys(("queries", "exact_keys", "exact_values", "key_centre"), p.dtype)
+    rows = _example_rows(p, tiles, exact, ragged)
     if p.mask != "none":
         inputs["mask"] = _example_mask(p, tiles * TILE + exact, rng)
+    if p.fresh:
+        rows = [row._replace(exact=row.exact - p.q_len) for row in rows]
+        inputs |= _example_fresh(p, rng)
+        casts |= dict.fromkeys(("fresh_keys", "fresh_values"), p.dtype)
     example = Example(inputs, {"tiles": tiles, "exact": exact}, casts)
-    return _with_rows(p, example, _example_rows(p, tiles, exact, ragged), config or _default(p))
+    return _with_rows(p, example, rows, config or _default(p))
+
+
+def _example_fresh(p: AttendProblem, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    shape = (p.batch, p.kv_heads, p.q_len)
+    return {
+        name: vectors.to_dtype(rng.standard_normal((*shape, dim), np.float32), p.dtype)
+        for name, dim in (("fresh_keys", p.key_dim), ("fresh_values", p.value_dim))
+    }
 
 
 def _example_mask(p: AttendProblem, tokens: int, rng: np.random.Generator) -> NDArray[Any]:
@@ -274,6 +290,9 @@ def _expected_row(
         kind = side_kind(p.codebook, "key" if name == "key" else "value")
         packed = reference.decode(encoded, bits, seed, codebook=kind)[:, :, row.unseen :]
         window = np.asarray(example.inputs[f"exact_{name}s"], np.float64)[i : i + 1, :, : row.exact]
+        if p.fresh:
+            fresh = np.asarray(example.inputs[f"fresh_{name}s"], np.float64)[i : i + 1]
+            window = np.concatenate([window, fresh], axis=2)
         if name == "key":
             window = window - np.asarray(example.inputs["key_centre"], np.float64)[i : i + 1]
         sides.append(np.concatenate([packed, window], axis=2))
@@ -298,9 +317,29 @@ def _verify(p: AttendProblem, example: Example, outputs: Arrays) -> Verification
     merged = unrotate(parts[:, :-1].sum(1), scoring.VALUE_SEED) + parts[:, -1]
     merged /= (weight * total).sum(-1, keepdims=True)
     merged = merged.reshape(expected.shape)
+    if p.fresh and not _windows_are_right(p, example, outputs):
+        return Verification(np.inf, 0.0, "the windows that are written, exactly")
     if p.storage == "fragment":
         return fragment.verification(merged, expected)
     return vectors.relative_l2(merged, expected, 2e-5)
+
+
+def _windows_are_right(p: AttendProblem, example: Example, outputs: Arrays) -> bool:
+    """Whether each row's window is what it was, with the fresh tokens after its last one."""
+    for side in ("keys", "values"):
+        expected = np.array(example.inputs[f"exact_{side}"])
+        fresh = example.inputs[f"fresh_{side}"]
+        for i, row in enumerate(rows_of(example.inputs["params"])):
+            expected[i, :, row.exact : row.exact + p.q_len] = fresh[i]
+        if not np.array_equal(outputs[f"window_{side}"], expected):
+            return False
+    return True
+
+
+def _extra_inputs(p: AttendProblem) -> tuple[str, ...]:
+    if p.fresh:
+        return ("fresh_keys", "fresh_values")
+    return () if p.mask == "none" else ("mask",)
 
 
 def _bytes_moved(p: AttendProblem) -> int:
@@ -333,8 +372,9 @@ ATTEND = Family(
         "signs",
         "params",
     ),
-    extra_inputs=lambda p: () if p.mask == "none" else ("mask",),
+    extra_inputs=_extra_inputs,
     outputs=("partials", "statistics"),
+    extra_outputs=lambda p: ("window_keys", "window_values") if p.fresh else (),
     tunables=_tunables,
     restrictions=(
         *(_for_storage("tiles", r) for r in scoring.lookup_restrictions("key_bits", "value_bits")),

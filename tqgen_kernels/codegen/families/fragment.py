@@ -74,6 +74,7 @@ def context(p: AttendProblem, config: Config) -> dict[str, Any]:
         "power": power,
         "hadamard_rows": vectors.hadamard_rows(p.key_dim, transposed=False),
         "q_len": p.q_len,
+        "fresh": p.fresh,
         "gqa": p.gqa,
         "head_rows": p.gqa * p.q_len,
         "passes": scoring.passes(p, config),

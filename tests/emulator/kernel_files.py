@@ -7,7 +7,10 @@ from pathlib import Path
 
 from tests.emulator.faulty import Faulty
 
-HEAD = "uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;\n"
+HEAD = (
+    "uint i = thread_position_in_grid.x, t = thread_index_in_threadgroup, "
+    "lane = thread_index_in_simdgroup, group = threadgroup_position_in_grid.x;\n"
+)
 _FOLDER = Path(__file__).parent / "kernels"
 
 

@@ -9,7 +9,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from tests.emulator.faulty import FAULTS, Faulty
+from tests.emulator.faulty import Faulty
+from tests.emulator.kernel_files import kernels
 from tests.emulator.running import run
 from tests.emulator.test_execution import ROW_SUM
 from tests.emulator.test_faults import run as findings_of
@@ -92,7 +93,7 @@ CHOSEN = {
     [
         pytest.param(name, case, id=f"{name}-{case.name}")
         for name in COMPILERS
-        for case in FAULTS
+        for case in kernels("basics")
         if case.name in (CHOSEN if name == COMPILERS[0] else {"missing_barrier", "shift_by_32"})
     ],
     indirect=["compiler"],

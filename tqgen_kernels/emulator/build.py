@@ -28,7 +28,7 @@ _LANGUAGE = [
     "-Xclang", "-cl-ext=+all", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
     "-fvisibility=hidden", "-Wno-unused-value", "-fno-caret-diagnostics", "-DMLX_METAL_JIT",
     "-gline-tables-only", "-ferror-limit=20", "-fno-finite-loops",
-    "-fno-delete-null-pointer-checks",
+    "-fno-delete-null-pointer-checks", "-fstack-clash-protection",
 ]  # fmt: skip
 _FAST = ["-O2"]
 _CHECKED = [

@@ -9,6 +9,7 @@ _LANGUAGE = [
     "-fvisibility=hidden", "-g1", "-fno-diagnostics-show-caret", "-fmax-errors=20",
     "-fno-finite-loops", "-fno-delete-null-pointer-checks", "-fno-strict-aliasing",
     "-Wno-attributes", "-Wno-unknown-pragmas", "-Wno-psabi", "-fno-exceptions", "-fno-rtti",
+    "-fstack-clash-protection",
 ]  # fmt: skip
 _FAST = ["-O2"]
 _CHECKED = [

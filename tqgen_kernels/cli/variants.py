@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,9 @@ from tqgen_kernels.cli.options import Json, ProblemText
 
 if TYPE_CHECKING:
     from tqgen_kernels.backends.instructions import PerCoordinate
+    from tqgen_kernels.codegen.family import Tunable
     from tqgen_kernels.codegen.problem import Problem
+    from tqgen_kernels.codegen.space import Candidate
     from tqgen_kernels.codegen.variant import Config
 
 _KINDS = ("integer", "floating", "memory", "simd", "convert")
@@ -32,9 +35,6 @@ def variants(
     stored coordinate: integer and float operations, loads and stores, SIMD-group functions. It is
     a count of optimised, vendor-neutral code (LLVM IR), not of any GPU's machine code.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from tqgen_kernels.codegen.families import FAMILIES
     from tqgen_kernels.codegen.problem import family_of, parse_problem
     from tqgen_kernels.codegen.space import space
@@ -63,25 +63,36 @@ def variants(
         ]
         typer.echo(json.dumps(rows, indent=1))
         return
-    declared = family.tunables(parsed)
-    tunables = Table("tunable", "values", "meaning", title=f"{family.name}: tunables")
-    for tunable in declared:
+    _print(family.tunables(parsed), default, shown, counts)
+    allowed = sum(p.removed_by is None for p in points)
+    typer.echo(f"{len(points)} points, {allowed} candidates, {len(points) - allowed} removed.")
+    if counts:
+        typer.echo("instructions: per stored coordinate, conversions between floats left out.")
+
+
+def _print(
+    tunables: Sequence[Tunable],
+    default: Config,
+    shown: Sequence[Candidate],
+    counts: Mapping[Config, PerCoordinate],
+) -> None:
+    """Two tables: the tunables, and the points of their space."""
+    from rich.console import Console
+    from rich.table import Table
+
+    meanings = Table("tunable", "values", "meaning", title="tunables")
+    for tunable in tunables:
         values = ", ".join(str(value) for value in tunable.values)
-        tunables.add_row(tunable.name, values, tunable.meaning)
+        meanings.add_row(tunable.name, values, tunable.meaning)
     columns = ("instructions", *_KINDS) if counts else ()
-    table = Table(*(t.name for t in declared), *columns, "candidate")
+    table = Table(*(t.name for t in tunables), *columns, "candidate")
     for p in shown:
         status = "the default" if p.config == default else "yes"
         status = f"no: {p.removed_by}" if p.removed_by else status
         count = _shown(counts[p.config]) if p.config in counts else {}
         cells = (f"{count[c]:.2f}" if c in count else "" for c in columns)
         table.add_row(*(str(value) for _, value in p.config.values), *cells, status)
-    allowed = sum(p.removed_by is None for p in points)
-    console = Console()
-    console.print(tunables, table, sep="\n")
-    console.print(f"{len(points)} points, {allowed} candidates, {len(points) - allowed} removed.")
-    if counts:
-        console.print("instructions: per stored coordinate, conversions between floats left out.")
+    Console().print(meanings, table, sep="\n")
 
 
 def _counts(problem: Problem, configs: list[Config]) -> dict[Config, PerCoordinate]:

@@ -5,7 +5,6 @@ import pytest
 from tests.tuning.fake import ENVIRONMENT, FakeRunner, config, steady, task, tuned
 from tqgen_kernels.tuning.record.policy import DEFAULT
 from tqgen_kernels.tuning.search import measure
-from tqgen_kernels.tuning.search.budget import Budget, OutOfTime, parse_seconds
 from tqgen_kernels.tuning.search.replay import ReplayRunner
 from tqgen_kernels.tuning.search.runner import InvalidVariant
 from tqgen_kernels.tuning.search.session import tune_all
@@ -47,34 +46,6 @@ def test_the_candidate_that_fails_in_turn_is_named() -> None:
         measure.there_and_back({"a": (lambda n: 1.0, 1), "b": (broken, 1)})
     assert failed.value.key == "b"
     assert failed.value.error.kind == "timeout"
-
-
-def test_a_budget_counts_from_its_start() -> None:
-    now = [100.0]
-    budget = Budget(10.0, lambda: now[0])
-    now[0] = 108.0
-    assert budget.left == pytest.approx(2.0)
-    budget.check()
-    budget.reserve = 2.5
-    with pytest.raises(OutOfTime):
-        budget.check()
-    Budget(None).check()
-    with pytest.raises(ValueError, match="budget"):
-        Budget(float("nan"))
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90", 90.0), ("60s", 60.0), ("1.5m", 90.0), ("2 min", 120.0), ("1h", 3600)],
-)
-def test_times_are_read(text: str, seconds: float) -> None:
-    assert parse_seconds(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "-5", "5 days", "1e9", "nan", "s"])
-def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no time"):
-        parse_seconds(text)
 
 
 def test_what_one_problem_does_not_need_the_others_get() -> None:

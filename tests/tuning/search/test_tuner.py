@@ -201,32 +201,6 @@ def test_samples_last_alike_whatever_a_launch_takes() -> None:
     assert launches == {0: 2, 1: 20, 2: 200}
 
 
-def test_the_default_is_measured_even_with_no_time() -> None:
-    runner = FakeRunner(steady({3: 1e-5}))
-    record = run(runner, budget=Budget(0.0, runner.clock))
-    assert record.stopped == "budget"
-    assert record.selected == {"lanes": 0}
-    assert {c for c, _ in runner.calls} == {config(0)}
-
-
-def test_a_budget_is_kept_and_leaves_room_for_the_final() -> None:
-    runner = FakeRunner(steady({}, 1e-3))
-    record = run(runner, task(500), budget=Budget(1.0, runner.clock))
-    assert record.stopped == "budget"
-    assert runner.now < 1.2
-    assert record.winner is not None
-    assert record.winner.final_samples
-
-
-def test_no_candidate_is_begun_that_would_take_longer_than_what_is_left() -> None:
-    """The first kernel shows how long one takes to compile and verify."""
-    runner = FakeRunner(steady({1: 5e-4, 2: 1e-4}, 1e-3), prepare_seconds=4.0)
-    record = run(runner, budget=Budget(14.0, runner.clock))
-    assert [c for c in runner.prepared if road_name(c) is None] == [config(0), config(1)]
-    assert runner.now < 14.0
-    assert (record.stopped, record.selected) == ("budget", {"lanes": 1})
-
-
 def test_quick_tries_few(database: Database) -> None:
     record = run(FakeRunner(steady({})), task(60), policy=QUICK)
     assert sum(1 for r in record.results if r.samples) == QUICK.limit + 2  # type: ignore[operator]

@@ -47,6 +47,8 @@ EXPRESSIONS: list[tuple[str, float]] = [
     ("float(pack_float_to_unorm4x8(float4(1, 0.5f, -1, NAN)))", 0x80FF),
     ("float(pack_half_to_snorm2x16(half2(-1, 0)))", 0x8001),
     ("float(unpack_unorm2x16_to_half(0xffff0000u).y)", 1),
+    ("float(pack_float_to_unorm565(float3(1, 0, 0.5f)))", 31 + (16 << 11)),
+    ("float(unpack_unorm565_to_half(ushort(63 << 5)).y)", 1),
     ("mix(1.0f, 3.0f, 0.25f)", 1.5),
     ("clamp(5.0f, 0.0f, 2.0f)", 2),
     ("saturate(1.5f)", 1),
@@ -177,90 +179,6 @@ def test_threadgroup_declarations() -> None:
     np.testing.assert_array_equal(run(source, threads=16, group=16, shape=(16,)), expected)
 
 
-def test_attributes_in_ragged_threadgroups() -> None:
-    source = """
-    uint3 p = thread_position_in_grid;
-    uint n = threads_per_grid.x * threads_per_grid.y;
-    uint i = p.y * threads_per_grid.x + p.x;
-    out[i] = threadgroup_position_in_grid.x * 1000 + threadgroup_position_in_grid.y * 100
-        + threads_per_threadgroup.x * 10 + threads_per_threadgroup.y;
-    out[n + i] = thread_position_in_threadgroup.y * threads_per_threadgroup.x
-        + thread_position_in_threadgroup.x == thread_index_in_threadgroup;
-    out[2 * n + i] = dispatch_threads_per_threadgroup.x * 10 + threadgroups_per_grid.x;
-    """
-    got = run(source, threads=(10, 5, 1), group=(4, 3, 1), shape=(3, 5, 10))
-    y, x = np.mgrid[:5, :10]
-    width, height = np.where(x // 4 == 2, 2, 4), np.where(y // 3 == 1, 2, 3)
-    np.testing.assert_array_equal(got[0], x // 4 * 1000 + y // 3 * 100 + width * 10 + height)
-    assert (got[1] == 1).all()
-    assert (got[2] == 43).all()
-
-
-def test_shape_strides_and_ndim_of_a_transposed_input() -> None:
-    x = mx.arange(24, dtype=mx.float32).reshape(2, 3, 4).transpose(2, 0, 1)
-    source = """
-    uint i = thread_position_in_grid.x;
-    out[i] = x[elem_to_loc(i, x_shape, x_strides, x_ndim)];
-    """
-    got = run(source, {"x": x}, threads=24, shape=(4, 2, 3), ensure_row_contiguous=False)
-    np.testing.assert_array_equal(got, np.array(x))
-    plain = run(
-        "uint i = thread_position_in_grid.x; out[i] = x[i];",
-        {"x": x}, threads=24, shape=(4, 2, 3),
-    )  # fmt: skip
-    np.testing.assert_array_equal(plain, np.array(x))
-
-
-def test_a_reversed_view_keeps_its_negative_stride() -> None:
-    x = mx.arange(10, dtype=mx.float32)[::-1]
-    source = "int i = thread_position_in_grid.x; out[i] = x[i * x_strides[0]];"
-    got = run(source, {"x": x}, threads=10, shape=(10,), ensure_row_contiguous=False)
-    np.testing.assert_array_equal(got, np.arange(10)[::-1])
-
-
-def test_scalars_and_small_inputs() -> None:
-    source = "out[0] = scale * small[1] + (flag ? 1.0f : 0.0f) + float(n);"
-    inputs = {"scale": 2.5, "small": mx.array([1.0, 4.0]), "flag": mx.array(True), "n": 7}
-    assert run(source, inputs)[0] == 18
-
-
-def test_template_arguments() -> None:
-    source = "out[0] = T(N) + (FLAG ? T(1) : T(0)) + T(sizeof(T));"
-    template = [("T", mx.float16), ("N", -3), ("FLAG", True)]
-    assert run(source, template=template, dtype=mx.float16)[0] == 0
-
-
-def test_init_value_fills_what_is_not_written() -> None:
-    got = run("if (thread_position_in_grid.x == 1) out[1] = 9;", threads=4, shape=(4,), init=2.5)
-    np.testing.assert_array_equal(got, [2.5, 9, 2.5, 2.5])
-
-
-@pytest.mark.parametrize(
-    ("dtype", "metal"),
-    [
-        (mx.bool_, "bool"), (mx.int8, "int8_t"), (mx.uint8, "uint8_t"), (mx.int16, "short"),
-        (mx.uint16, "ushort"), (mx.int32, "int"), (mx.uint32, "uint"), (mx.int64, "int64_t"),
-        (mx.uint64, "ulong"), (mx.float16, "half"), (mx.bfloat16, "bfloat16_t"),
-        (mx.float32, "float"), (mx.complex64, "complex64_t"),
-    ],
-    ids=str,
-)  # fmt: skip
-def test_every_dtype_goes_in_and_out(dtype: mx.Dtype, metal: str) -> None:
-    x = mx.array([0, 1, 1, 0, 1, 0, 1, 1, 0, 1]).astype(dtype)
-    kernel = emulator.metal_kernel(
-        name="copy",
-        input_names=["x"],
-        output_names=["out"],
-        source=f"uint i = thread_position_in_grid.x; {metal} v = x[i]; out[i] = v;",
-    )
-    (out,) = kernel(
-        inputs=[x], grid=(10, 1, 1), threadgroup=(10, 1, 1), output_shapes=[(10,)],
-        output_dtypes=[dtype],
-    )  # fmt: skip
-    assert out.dtype == dtype
-    assert mx.array_equal(out, x)
-
-
 def test_compile_errors_have_the_authors_lines() -> None:
     with pytest.raises(emulator.MetalCompileError) as raised:
         run("float a = 1;\n\nfloat b = undeclared;\nout[0] = a + b;")
@@ -281,188 +199,12 @@ def test_address_spaces_are_real() -> None:
         run("threadgroup float s[4]; device float* p = s; out[0] = p[0];")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"threadgroup": (0, 1, 1)}, "threadgroup"),
-        ({"grid": (-1, 1, 1)}, "grid"),
-        ({"grid": (1, 1, 1, 1)}, "grid"),
-        ({"output_shapes": []}, "output_shapes"),
-        ({"inputs": [mx.zeros((1,))]}, "inputs"),
-        ({"template": [("T", 1.5)]}, "1.5"),
-        ({"output_dtypes": [mx.float64]}, "float64"),
-    ],
-)
-def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
-    kernel = emulator.metal_kernel(
-        name="case", input_names=[], output_names=["out"], source="out[0] = 1;"
-    )
-    call: dict[str, Any] = {
-        "inputs": [], "grid": (1, 1, 1), "threadgroup": (1, 1, 1), "output_shapes": [(1,)],
-        "output_dtypes": [mx.float32],
-    }  # fmt: skip
-    with pytest.raises(ValueError, match=message):
-        kernel(**{**call, **arguments})
-
-
-def test_member_functions_may_return_references_to_thread_memory() -> None:
-    header = """
-    struct Fragment {
-        float v[4];
-        thread float& at(int i) { return v[i]; }
-        thread float* begin() thread { return v; }
-    };
-    inline void set(thread float& x, float y) { x = y; }
-    """
-    source = "Fragment f; set(f.at(1), 3); f.begin()[2] = 4; out[0] = f.at(1) + f.v[2];"
-    assert run(source, header=header)[0] == 7
-
-
-def test_references_may_be_reinterpreted() -> None:
-    source = """
-    float2 v = float2(1, 2);
-    reinterpret_cast<thread uint2&>(v).x = 0x40400000u;
-    device const float4& four = reinterpret_cast<device const float4&>(x[4]);
-    out[0] = v.x + four.w;
-    """
-    assert run(source, {"x": mx.arange(8, dtype=mx.float32)})[0] == 3 + 7
-
-
-def test_packed_vectors_and_64_bit_integers() -> None:
-    source = """
-    device const packed_float3* p = (device const packed_float3*)x;
-    float3 v = p[1];
-    packed_half2 h = half2(1, 2);
-    unsigned long long wide = 1ull << 40;
-    metal::uint2 two = metal::uint2(3, 4);
-    out[0] = v.z + h[1] + float(wide >> 38) + float(sizeof(wide)) + two.y;
-    """
-    assert run(source, {"x": mx.arange(8, dtype=mx.float32)})[0] == 5 + 2 + 4 + 8 + 4
-
-
-PACKED = [
-    ("packed_float3 p = packed_float3(1, 2, 3);", "p.x + p[1] * p.z", 7),
-    ("packed_float3 p(float2(1, 2), 3);", "float3(p).z", 3),
-    ("packed_float3 p = {1, 2, 3};", "(p * 2 + 0.5f * p - p)[2]", 4.5),
-    ("packed_float3 p = packed_float3(4); p.y = 9; p += float3(1);", "dot(p, p)", 150),
-    ("device const packed_float3* q = (device const packed_float3*)x;", "q[1].y + q[1].b", 9),
-    ("threadgroup packed_half2 s[2]; s[1] = packed_half2(1, 2); s[1] *= half2(2);", "s[1].y", 4),
-    ("packed_char4 c(1, 2, 3, -4);", "float(packed_char4(c.x, c.y, c.z, c.w)[3])", -4),
-    ("", "float(sizeof(packed_float3) + alignof(packed_float4) + sizeof(packed_half2))", 20),
-]
-
-
-@pytest.mark.parametrize(("before", "expression", "expected"), PACKED)
-def test_packed_vectors(before: str, expression: str, expected: float) -> None:
-    text = f"{before} out[0] = {expression};"
-    assert run(text, {"x": mx.arange(8, dtype=mx.float32)})[0] == expected
-
-
-def test_matrices_in_every_address_space() -> None:
-    header = "constant float2x2 M = float2x2(1, 2, 3, 4);"
-    source = """
-    threadgroup float2x2 s[1];
-    s[0] = M;
-    s[0][1] = float2(5, 6);
-    device float2x2* o = (device float2x2*)out;
-    o[0] = s[0];
-    o[0][0] = M[1];
-    """
-    assert run(source, header=header, shape=(4,)).tolist() == [3, 4, 5, 6]
-
-
-STRUCTS = """
-struct Pair { float a; float b[2]; };
-constant Pair PAIRS[2] = {{1, {2, 3}}, {4, {5, 6}}};
-float last(Pair p) { return p.b[1]; }
-"""
-
-
-def test_structs_are_copied_out_of_constant_memory() -> None:
-    source = """
-    Pair one = PAIRS[0];
-    threadgroup Pair shared[1];
-    shared[0] = PAIRS[1];
-    const constant Pair* p = (const constant Pair*)x;
-    Pair given = *p;
-    out[0] = one.b[0] + shared[0].a + last(PAIRS[1]) + given.b[1];
-    """
-    assert run(source, {"x": mx.array([7.0, 8.0, 9.0])}, header=STRUCTS)[0] == 2 + 4 + 6 + 9
-
-
-def test_address_spaces_are_told_apart_beside_a_copied_struct() -> None:
-    source = "Pair one = PAIRS[0]; device float* p = out; threadgroup float* q = p; out[0] = q[0];"
-    with pytest.raises(emulator.MetalCompileError, match="address space"):
-        run(source, header=STRUCTS)
-
-
-def test_gradients_flow_through_a_custom_function() -> None:
-    kernel = emulator.metal_kernel(
-        name="cube",
-        input_names=["x"],
-        output_names=["out"],
-        source="uint i = thread_position_in_grid.x; out[i] = x[i] * x[i] * x[i];",
-    )
-
-    def launch(x: mx.array) -> mx.array:
-        return kernel(
-            inputs=[x], grid=(x.size, 1, 1), threadgroup=(8, 1, 1), output_shapes=[x.shape],
-            output_dtypes=[x.dtype],
-        )[0]  # fmt: skip
-
-    cube = mx.custom_function(launch)
-    cube.vjp(lambda primals, cotangent, output: cotangent * 3 * primals * primals)
-    x = mx.arange(10, dtype=mx.float32)
-    assert mx.array_equal(mx.grad(lambda x: cube(x).sum())(x), 3 * x * x)
-
-
-def test_inside_a_transformation_the_advice_is_given() -> None:
-    kernel = emulator.metal_kernel(
-        name="one", input_names=["x"], output_names=["out"], source="out[0] = x[0];"
-    )
-
-    def launch(x: mx.array) -> mx.array:
-        return kernel(
-            inputs=[x], grid=(1, 1, 1), threadgroup=(1, 1, 1), output_shapes=[(1,)],
-            output_dtypes=[x.dtype],
-        )[0]  # fmt: skip
-
-    with pytest.raises(RuntimeError, match="disable_compile"):
-        mx.compile(launch)(mx.zeros((8,)))
-
-
 def test_words_of_opencl_are_ordinary_names() -> None:
     source = """
     uint local = 1, global = 2, generic = 3, pipe = 4, read_only = 5, event_t = 6, vec_step = 7;
     out[0] = local + global + generic + pipe + read_only + event_t + vec_step;
     """
     assert run(source)[0] == 28
-
-
-def test_member_functions_by_address_space() -> None:
-    header = """
-    template <typename T, size_t N>
-    struct Array {
-        T elements[N];
-        thread T& operator[](size_t i) thread { return elements[i]; }
-        threadgroup T& operator[](size_t i) threadgroup { return elements[i]; }
-        device T& operator[](size_t i) device { return elements[i]; }
-        constexpr const constant T& operator[](size_t i) const constant { return elements[i]; }
-    };
-    constant Array<float, 2> TABLE = {{5.0f, 6.0f}};
-    """
-    source = """
-    threadgroup Array<float, 4> shared;
-    Array<float, 4> own;
-    device Array<float, 4>& result = *(device Array<float, 4>*)out;
-    uint t = thread_index_in_threadgroup;
-    own[t] = TABLE[t % 2] + t;
-    shared[t] = own[t];
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    result[t] = shared[3 - t];
-    """
-    got = run(source, header=header, threads=4, group=4, shape=(4,))
-    np.testing.assert_array_equal(got, [9, 7, 7, 5])
 
 
 def test_loops_switches_and_ternaries_keep_their_meaning() -> None:

@@ -1,5 +1,6 @@
 """What a declaration in Metal text declares."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from tqgen_kernels.emulator.tokens import Token
@@ -78,3 +79,29 @@ def _name_index(group: list[Token]) -> int | None:
         elif depth == 0 and token.kind == "name":
             found = at
     return found
+
+
+def type_names(tokens: list[Token]) -> frozenset[str]:
+    """Names that `T(x)` may construct: template type parameters and aliases without pointers."""
+    code = [token for token in tokens if token.is_code]
+    names = set()
+    for i, token in enumerate(code[:-2]):
+        following = code[i + 1]
+        if token.text in ("typename", "class") and following.kind == "name":
+            if i and code[i - 1].text in ("<", ","):
+                names.add(following.text)
+        elif token.text == "using" and code[i + 2].text == "=":
+            end = i
+            while end < len(code) - 1 and code[end].text != ";":
+                end += 1
+            if not {"*", "&"} & {t.text for t in code[i:end]}:
+                names.add(following.text)
+        elif token.text == "typedef":
+            end = i
+            while end < len(code) - 1 and code[end].text != ";":
+                end += 1
+            if code[end - 1].kind == "name" and not {"*", "(", "["} & {t.text for t in code[i:end]}:
+                names.add(code[end - 1].text)
+    # A constructor's declaration looks like a call of the class.
+    classes = {b.text for a, b in pairwise(code) if a.text == "struct"}
+    return frozenset(names - classes)

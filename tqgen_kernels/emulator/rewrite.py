@@ -9,10 +9,9 @@
 """
 
 import re
-from itertools import pairwise
 
 from tqgen_kernels.emulator.comparisons import compares, groups
-from tqgen_kernels.emulator.declarations import declaration, joined, newlines
+from tqgen_kernels.emulator.declarations import declaration, joined, newlines, type_names
 from tqgen_kernels.emulator.tokens import Token, angle_end, next_code, tokenize
 
 _INCLUDE = re.compile(
@@ -45,33 +44,7 @@ def threadgroup_variables(text: str) -> tuple[str, ...]:
 
 def _rewritten(text: str) -> "_Rewriter":
     tokens = tokenize(_INCLUDE.sub("", text))
-    return _Rewriter(tokens, _type_names(tokens))
-
-
-def _type_names(tokens: list[Token]) -> frozenset[str]:
-    """Names that `T(x)` may construct: template type parameters and aliases without pointers."""
-    code = [token for token in tokens if token.is_code]
-    names = set()
-    for i, token in enumerate(code[:-2]):
-        following = code[i + 1]
-        if token.text in ("typename", "class") and following.kind == "name":
-            if i and code[i - 1].text in ("<", ","):
-                names.add(following.text)
-        elif token.text == "using" and code[i + 2].text == "=":
-            end = i
-            while end < len(code) - 1 and code[end].text != ";":
-                end += 1
-            if not {"*", "&"} & {t.text for t in code[i:end]}:
-                names.add(following.text)
-        elif token.text == "typedef":
-            end = i
-            while end < len(code) - 1 and code[end].text != ";":
-                end += 1
-            if code[end - 1].kind == "name" and not {"*", "(", "["} & {t.text for t in code[i:end]}:
-                names.add(code[end - 1].text)
-    # A constructor's declaration looks like a call of the class.
-    classes = {b.text for a, b in pairwise(code) if a.text == "struct"}
-    return frozenset(names - classes)
+    return _Rewriter(tokens, type_names(tokens))
 
 
 class _Rewriter:

@@ -55,9 +55,9 @@ def scaled_dot_product_attention(
     few heads of it at a time.
     """
     if type(k) is Handle and type(v) is Handle:
-        cache = k.cache
-        fresh = v.cache is cache and k.version == cache.version == v.version
-        if fresh and k.side == "key" and v.side == "value":
+        cache, version, _ = k.origin
+        of_now = v.origin is k.origin and version == cache.version
+        if of_now and k.side == "key" and v.side == "value":
             cache.notice(q, scale)
             out = cache.attend(q, scale, mask, sinks)
             if out is None:

@@ -66,12 +66,12 @@ def attend_by_heads(
     gqa = q.shape[1] // heads
     each = heads_at_a_time(k, v, group_bytes or GROUP_BYTES)
     if each == heads:
-        return attention(q, *k.cache.contents(ALL_HEADS), mask=mask, sinks=sinks, **options)
+        return attention(q, *k.origin.cache.contents(ALL_HEADS), mask=mask, sinks=sinks, **options)
     parts: list[mx.array] = []
     for first in range(0, heads, each):
         which = slice(first, min(first + each, heads))
         rows = slice(which.start * gqa, which.stop * gqa)
-        keys, values = k.cache.contents(Heads(which, tuple(parts[-1:])))
+        keys, values = k.origin.cache.contents(Heads(which, tuple(parts[-1:])))
         own_mask, own_sinks = _of_heads(mask, rows), None if sinks is None else sinks[rows]
         parts.append(attention(q[:, rows], keys, values, mask=own_mask, sinks=own_sinks, **options))
     return mx.concatenate(parts, axis=1)

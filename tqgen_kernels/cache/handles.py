@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import mlx.core as mx
 
@@ -12,26 +12,35 @@ if TYPE_CHECKING:
     from tqgen_kernels.cache.attention import Attendable
 
 
+class Origin(NamedTuple):
+    """What two handles, keys and values, stand for: a cache as it was at a version of it.
+
+    blank: their content is a NaN, for code that can only attend (cache/uses.py).
+    """
+
+    cache: Attendable
+    version: int
+    blank: bool
+
+
 class Handle(mx.array):
     """An mx.array whose lazy content is the dequantised tensor: whatever a model does with it is
     right. Attention that recognises it reads the packed store, and the content is never computed.
 
     It refers to the cache, not to the cache's arrays: those must be free to be updated in place.
-    blank: the content is a NaN, for code that can only attend (cache/uses.py).
     """
 
-    cache: Attendable
-    side: Literal["key", "value"]
-    version: int
-    blank: bool
+    origin: Origin
+    side: Literal["key", "value"] = "key"
 
     def content(self) -> mx.array:
         """The dequantised tensor."""
-        if not self.blank:
+        cache, version, blank = self.origin
+        if not blank:
             return self
-        if self.version != self.cache.version:
+        if version != cache.version:
             raise RuntimeError("Keys and values of an earlier step were used after the next one.")
-        return self.cache.contents()[self.side == "value"]
+        return cache.contents()[self.side == "value"]
 
 
 def handles(
@@ -39,10 +48,8 @@ def handles(
 ) -> tuple[Handle, Handle]:
     """Handles on the present version of a cache, with these contents."""
     k, v = Handle(keys), Handle(values)
-    k.cache = v.cache = cache
-    k.version = v.version = cache.version
-    k.side, v.side = "key", "value"
-    k.blank = v.blank = blank
+    k.origin = v.origin = Origin(cache, cache.version, blank)
+    v.side = "value"
     return k, v
 
 

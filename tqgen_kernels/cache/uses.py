@@ -20,7 +20,8 @@ from mlx_lm.models import base
 _ATTENTION = "scaled_dot_product_attention"
 _HARMLESS = ("shape", "dtype", "ndim")
 _INTROSPECTION = {"locals", "vars", "eval", "exec"}
-_proved: dict[CodeType, bool] = {}
+# By identity: hashing a code object takes longer than all else here. Held, so that it stays one.
+_proved: dict[int, tuple[CodeType, bool]] = {}
 
 
 def only_attends(frame: FrameType) -> bool:
@@ -29,11 +30,12 @@ def only_attends(frame: FrameType) -> bool:
     if found is not base.scaled_dot_product_attention:
         return False  # somebody's own function: who knows what it does
     code = frame.f_code
-    proved = _proved.get(code)
-    if proved is None:
+    known = _proved.get(id(code))
+    if known is None:
         core = frame.f_globals.get("mx", mx)
-        proved = _proved[code] = core is mx and _base_only_passes_on() and _proves(code)
-    return proved
+        known = code, core is mx and _base_only_passes_on() and _proves(code)
+        _proved[id(code)] = known
+    return known[1]
 
 
 def _function(code: CodeType) -> ast.FunctionDef | None:

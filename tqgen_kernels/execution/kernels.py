@@ -61,9 +61,16 @@ def numbers_array(*values: int) -> mx.array:
     return array
 
 
+@lru_cache(maxsize=1)
+def _backend() -> str:
+    """The default one, as of the first decode step: reading the environment takes long."""
+    return backends.default_name()
+
+
 def forget() -> None:
     """Choose anew: after tuning, or for another backend."""
     registry.forget()
+    _backend.cache_clear()
     compiled_for.cache_clear()
     _attend_plan.cache_clear()
     _attend_params.cache_clear()
@@ -356,7 +363,7 @@ def _attend(
 ) -> list[mx.array] | None:
     q_shape, window, rows = q.shape, store.exact_values.shape, store.rows
     plan = _attend_plan(
-        backends.default_name(),
+        _backend(),
         q_shape,
         q.dtype,
         window,

@@ -20,6 +20,7 @@ def hard_examples(problem: Problem, example: Example) -> list[Example]:
             _one_split(example, 1),
             _one_split(example, 25 if problem.dtype == "float32" else 6),
             *(_rising(example, silent) for silent in (0, 1)),
+            *([_outlying(example)] if problem.dtype == "float32" else []),
         ]
     if isinstance(problem, CombineProblem):
         statistics = example.inputs["statistics"].copy()
@@ -35,7 +36,7 @@ def _changed(example: Example, scalars: dict[str, int] | None = None, **inputs: 
 
 
 def _hard_vectors(x: Any, dtype: str) -> Any:
-    """Tokens 3 to 9: a NaN or an infinity somewhere, huge, tiny, equal, one large coordinate."""
+    """Tokens 3 to 10: a NaN or an infinity somewhere, huge, tiny, equal, one large, all zero."""
     x = x.copy()
     huge, tiny = (1e4, 1e-4) if dtype == "float16" else (1e30, 1e-30)
     x[..., 3, 0] = np.nan
@@ -45,6 +46,7 @@ def _hard_vectors(x: Any, dtype: str) -> Any:
     x[..., 7, :] *= tiny
     x[..., 8, :] = 0.5
     x[..., 9, 1] = 1e4
+    x[..., 10, :] = 0
     return x
 
 
@@ -64,6 +66,21 @@ def _one_split(example: Example, length: int) -> Example:
         exact_keys=np.ascontiguousarray(example.inputs["exact_keys"][:, :, :exact]),
         exact_values=np.ascontiguousarray(example.inputs["exact_values"][:, :, :exact]),
     )
+
+
+def _outlying(example: Example) -> Example:
+    """Two exact keys score so high that exp2 overflows unless just they are subtracted.
+
+    One is the first of four that are taken together, the other the third of the next four.
+    """
+    one = _one_split(example, 1)
+    keys = one.inputs["exact_keys"].copy()
+    queries = one.inputs["queries"]
+    group = queries.shape[1] // keys.shape[1]
+    for place, length in ((0, 30), (6, 90)):
+        if place < keys.shape[2]:
+            keys[:, :, place] = length * queries[:, ::group, 0]
+    return _changed(one, exact_keys=keys)
 
 
 def _rising(example: Example, silent: int) -> Example:

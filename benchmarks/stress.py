@@ -73,26 +73,27 @@ def caches(loaded: LoadedModel, quick: bool) -> dict[str, CacheFactory]:
     return found
 
 
-def bias(shape: tuple[int, int], kind: str, length: float, seed: int) -> mx.array:
+def bias(shape: tuple[int, int], kind: str, length: float, rng: np.random.Generator) -> mx.array:
     """A random key bias (kv_heads * head_dim,), `length` long in each head."""
     heads, dim = shape
     slow = [*range(dim // 2 - SLOW_PAIRS, dim // 2), *range(dim - SLOW_PAIRS, dim)]
     places = slow if kind == "slow" else range(dim)
     vectors = np.zeros((heads, dim), np.float32)
-    vectors[:, list(places)] = np.random.default_rng(seed).standard_normal((heads, len(places)))
+    vectors[:, list(places)] = rng.standard_normal((heads, len(places)))
     vectors *= length / np.linalg.norm(vectors, axis=1, keepdims=True)
     return mx.array(vectors.reshape(-1))
 
 
 def inject(loaded: LoadedModel, kind: str, length: float, layers: Sequence[int]) -> None:
     """Gives the named layers, and no others, a key bias."""
+    rng = np.random.default_rng(0)
     for i, layer in enumerate(loaded.model.layers):
         projection = layer.self_attn.k_proj
         if "bias" in projection:
             del projection["bias"]
         if i in layers:
             heads, dim, _ = loaded.kv_shapes[i]
-            projection.bias = bias((heads, dim), kind, length, i)
+            projection.bias = bias((heads, dim), kind, length, rng)
 
 
 def measure(

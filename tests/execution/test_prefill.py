@@ -77,15 +77,21 @@ def error(found: mx.array, expected: mx.array) -> float:
     return float((mx.linalg.norm(found - expected) / mx.linalg.norm(expected)).item())
 
 
-@pytest.mark.parametrize("sinks", [False, True])
+@pytest.mark.parametrize("storage", ["fragment", "tiles"])
 @pytest.mark.parametrize("chunk", [9, 140])  # one that fits the window, one that does not
 @pytest.mark.parametrize("mask", ["causal", None])
 def test_the_chosen_kernel_answers(
-    chosen: list[PrefillProblem], chunk: int, mask: str | None, sinks: bool
+    chosen: list[PrefillProblem],
+    monkeypatch: pytest.MonkeyPatch,
+    storage: str,
+    chunk: int,
+    mask: str | None,
 ) -> None:
+    monkeypatch.setenv("TQGEN_STORAGE", storage)
+    sinks = mask is None
     found, expected = attended(chunk, mask, sinks)
     assert error(found, expected) < 2e-3
-    assert [(p.heads, p.kv_heads, p.sinks) for p in chosen] == [(4, 2, sinks)]
+    assert [(p.storage, p.heads, p.sinks) for p in chosen] == [(storage, 4, sinks)]
     assert chosen == [bucketed(p) for p in chosen]
 
 
@@ -137,14 +143,16 @@ def test_what_it_cannot_read_is_none() -> None:
     assert prefill(q, store, **given) is None  # nobody chose one
     unseen = store._replace(rows=(Row(2, 40, 5),))
     short = store._replace(rows=(Row(2, 19),))
-    for other in (unseen, short, store._replace(storage="tiles")):
+    for other in (unseen, short):
         assert prefill(q, other, kernel=kernel, **given) is None
 
 
 def test_a_model_is_tuned_for_its_prompt_chunks() -> None:
     shape, scheme = AttentionShape(28, 4, 128, 128), Scheme.of(scheme="balanced")
-    for storage, wanted in (("fragment", [4096, 16384]), ("tiles", [])):
-        found = model_problems(shape, scheme, "float16", storage=storage)  # type: ignore[arg-type]
-        chunks = [p for p in found if isinstance(p, PrefillProblem)]
-        assert [p.context for p in chunks] == wanted
-        assert all((p.heads, p.kv_heads, p.queries) == (28, 4, 2048) for p in chunks)
+    found = model_problems(shape, scheme, "float16", storage="fragment")
+    chunks = [p for p in found if isinstance(p, PrefillProblem)]
+    assert [p.context for p in chunks] == [4096, 16384]
+    assert all((p.heads, p.kv_heads, p.queries) == (28, 4, 2048) for p in chunks)
+    assert all(p.storage == "fragment" for p in chunks)
+    found = model_problems(replace(shape, key_dim=80), scheme, "float16")
+    assert not any(isinstance(p, PrefillProblem) for p in found)

@@ -35,9 +35,14 @@ def compiled(problem: PrefillProblem, **changes: int) -> Compiled:
     [
         (PrefillProblem(64, 64, 4, 3, heads=4, kv_heads=2, batch=3), {}),
         (PrefillProblem(32, 64, 2, 4, "bfloat16", heads=2, kv_heads=2), {"buffers": 1}),
-        (PrefillProblem(64, 32, 4, 2, "float32", sinks=True, heads=6, kv_heads=2), {"strips": 1}),
+        (
+            PrefillProblem(
+                64, 32, 4, 2, "float32", storage="tiles", sinks=True, heads=6, kv_heads=2
+            ),
+            {"strips": 1},
+        ),
     ],
-    ids=["plain", "one-buffer", "sinks"],
+    ids=["plain", "one-buffer", "tiles"],
 )
 def test_no_fault_and_no_wrong_sum(problem: PrefillProblem, changes: dict[str, int]) -> None:
     """With every check: bounds, races, barriers, what was never written."""
@@ -57,18 +62,21 @@ def test_every_candidate(config: Config) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dims", "bits", "dtype"),
+    ("dims", "bits", "dtype", "storage"),
     [
-        ((128, 128), (4, 3), "float16"),
-        ((256, 256), (4, 3), "bfloat16"),
-        ((192, 128), (3, 2), "float16"),  # an order that is no power of two
-        ((96, 96), (2, 4), "float32"),
-        ((160, 32), (1, 8), "float16"),
+        ((128, 128), (4, 3), "float16", "tiles"),
+        ((256, 256), (4, 3), "bfloat16", "fragment"),
+        ((192, 128), (3, 2), "float16", "fragment"),  # an order that is no power of two
+        ((96, 96), (2, 4), "float32", "tiles"),
+        ((160, 32), (1, 8), "float16", "fragment"),
+        ((32, 32), (7, 5), "float16", "tiles"),  # codes across words
     ],
 )
-def test_head_dims_and_bits(dims: tuple[int, int], bits: tuple[int, int], dtype: Any) -> None:
-    codebook: Any = "uniform" if 8 in bits else "mixed"
-    problem = PrefillProblem(*dims, *bits, dtype, codebook, heads=2, kv_heads=1)
+def test_head_dims_and_bits(
+    dims: tuple[int, int], bits: tuple[int, int], dtype: Any, storage: Any
+) -> None:
+    codebook: Any = "uniform" if max(bits) > 4 else "mixed"
+    problem = PrefillProblem(*dims, *bits, dtype, codebook, storage, heads=2, kv_heads=1)
     with emulator.options(checks="fast"):
         registry.verify(compiled(problem), tokens=200)
 
@@ -178,6 +186,7 @@ def test_what_it_does_not_take_is_named() -> None:
     for fields, message in (
         ({"key_dim": 320, "value_dim": 64}, "key_dim 320 is not supported"),
         ({"key_dim": 80, "value_dim": 64}, "key_dim 80 is not supported"),
+        ({"key_dim": 64, "value_dim": 64, "storage": "rows"}, "storage 'rows' is not supported"),
         ({"key_dim": 64, "value_dim": 64, "heads": 5, "kv_heads": 2}, "multiple of kv_heads 2"),
     ):
         with pytest.raises(ValueError, match=message):

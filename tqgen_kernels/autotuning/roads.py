@@ -129,9 +129,9 @@ def packed(
     names = ("key_words", "key_scales", "value_words", "value_scales")
     numbers = example.inputs["params"]
     if isinstance(problem, AttendProblem):
-        rows, storage = rows_of(numbers), problem.storage
+        rows = rows_of(numbers)
     else:
-        rows, storage = [Row(*row) for row in prefill.rows_held(numbers)], "fragment"
+        rows = [Row(*row) for row in prefill.rows_held(numbers)]
     return Packed(
         **{name: inputs[name] for name in (*names, "exact_keys", "exact_values")},
         rows=tuple(rows),
@@ -140,7 +140,7 @@ def packed(
         key_seed=SEED,
         value_seed=SEED + 1,
         codebook=problem.codebook,
-        storage=storage,
+        storage=problem.storage,
         centre=inputs["key_centre"],
     )
 

@@ -64,6 +64,7 @@ def bundled_problems() -> tuple[Problem, ...]:
                 problems.append(_attend(dim, key_bits, value_bits, gqa, "fragment"))
     for dim in _FRAGMENT_DIMS:
         problems.append(PrefillProblem(dim, dim, *_FRAGMENT_BITS[0], codebook=_CODEBOOK))
+    problems.append(PrefillProblem(128, 128, *_BITS[0], codebook=_CODEBOOK, storage="tiles"))
     return tuple(problems)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tqgen_kernels.codegen.problem import (
     DTYPES,
-    MAX_PREFILL_DIM,
     AttendProblem,
     CombineProblem,
     DequantizeProblem,
@@ -76,8 +75,7 @@ def model_problems(
     q_len: int = 1,
     storage: Storage = "tiles",
 ) -> tuple[Problem, ...]:
-    """Encode and dequantize of each packed side; attend and combine where both are packed, and
-    prefill where their storage is that of the matrix unit."""
+    """Encode and dequantize of each packed side; attend, combine and prefill where both are."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not supported: use one of {', '.join(DTYPES)}.")
     kind: Dtype = dtype  # type: ignore[assignment]
@@ -133,31 +131,35 @@ def model_problems(
                 context=context,
             )
         )
-    if storage == "fragment" and max(shape.key_dim, shape.value_dim) <= MAX_PREFILL_DIM:
-        found.extend(_prompt_chunks(shape, scheme, kind, contexts, batch))
+    found.extend(_prompt_chunks(shape, scheme, kind, contexts, batch, storage))
     return tuple(found)
 
 
 def _prompt_chunks(
-    shape: AttentionShape, scheme: Scheme, dtype: Dtype, contexts: tuple[int, ...], batch: int
+    shape: AttentionShape,
+    scheme: Scheme,
+    dtype: Dtype,
+    contexts: tuple[int, ...],
+    batch: int,
+    storage: Storage,
 ) -> list[Problem]:
-    """Chunks as mlx-lm cuts a prompt, after other tokens."""
+    """Chunks as mlx-lm cuts a prompt, after other tokens; none where no kernel takes the shape."""
     assert scheme.key_bits is not None
     assert scheme.value_bits is not None
-    return [
-        PrefillProblem(
+    try:
+        one = PrefillProblem(
             shape.key_dim,
             shape.value_dim,
             scheme.key_bits,
             scheme.value_bits,
             dtype,
             scheme.codebook,
+            storage,
             heads=shape.heads,
             kv_heads=shape.kv_heads,
             batch=batch,
             queries=PROMPT_CHUNK,
-            context=context,
         )
-        for context in contexts
-        if context > PROMPT_CHUNK
-    ]
+    except ValueError:
+        return []
+    return [replace(one, context=context) for context in contexts if context > PROMPT_CHUNK]

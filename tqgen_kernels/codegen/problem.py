@@ -259,10 +259,12 @@ class CombineProblem:
 
 @dataclass(frozen=True)
 class PrefillProblem:
-    """Flash attention of a prompt chunk over packed fragments, then over the exact tokens, to the
+    """Flash attention of a prompt chunk over packed tiles, then over the exact tokens, to the
     output (batch, heads, queries, value_dim).
 
-    sinks: as of CombineProblem. queries: of the chunk, more than 8; like the heads a size only.
+    storage: as of AttendProblem; head_dims are multiples of 32 with both, and codebooks decode by
+    arithmetic. sinks: as of CombineProblem. queries: of the chunk, more than 8; like the heads a
+    size only.
     """
 
     key_dim: int
@@ -271,6 +273,7 @@ class PrefillProblem:
     value_bits: int
     dtype: Dtype = "float16"
     codebook: CodebookKind = "mixed"
+    storage: Storage = "fragment"
     sinks: bool = False
     heads: int = 32
     kv_heads: int = 8
@@ -286,13 +289,16 @@ class PrefillProblem:
             dim, bits = getattr(self, f"{name}_dim"), getattr(self, f"{name}_bits")
             factor(dim)
             check_bits(bits)
-            check_fragment_dim(dim, f"{name}_dim")
             odd_polynomial(dim, bits, side_kind(self.codebook, name))
-            if dim > MAX_PREFILL_DIM:
+            if dim % 32 or dim > MAX_PREFILL_DIM:
                 raise ValueError(
-                    f"{name}_dim {dim} is not supported: prefill has registers for "
-                    f"{MAX_PREFILL_DIM}; longer vectors are dequantised."
+                    f"{name}_dim {dim} is not supported: prefill takes multiples of 32 up to "
+                    f"{MAX_PREFILL_DIM}; other vectors are dequantised."
                 )
+        if self.storage not in STORAGES:
+            raise ValueError(
+                f"storage {self.storage!r} is not supported: use 'tiles' or 'fragment'."
+            )
         _check_counts(self, heads=65536, kv_heads=4096, batch=4096, queries=2**24, context=2**24)
         if self.heads % self.kv_heads:
             raise ValueError(

@@ -40,7 +40,7 @@ def _part(name: str, value: object) -> str:
 
 def uri(problem: Problem, config: Config) -> str:
     """tqgen_<family>_<problem>_<config>, an identifier of Metal and a file name."""
-    unnamed = _SIZES + _SAID_BY_LAYOUT
+    unnamed = _SIZES + (_SAID_BY_LAYOUT if "layout" in config.mapping else ())
     fields = {k: v for k, v in asdict(problem).items() if k not in unnamed and _UNSAID.get(k) != v}
     tunables = {k: v for k, v in config.values if k not in _LAUNCH_ONLY}
     parts = [_part(name, value) for name, value in (fields | tunables).items()]

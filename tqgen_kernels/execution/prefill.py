@@ -40,7 +40,7 @@ def prefill(
     Method: FlashAttention-2 (arXiv 2307.08691, section 3.1), keys and values decoded where they
     are used, the output rotated while it is summed over the packed ones.
     """
-    if store.storage != "fragment" or any(row.unseen for row in store.rows):
+    if any(row.unseen for row in store.rows):
         return None
     if causal and min(row.exact for row in store.rows) < q.shape[2]:
         return None
@@ -90,6 +90,7 @@ def _chosen(q: mx.array, store: Packed, sinks: bool) -> Compiled | None:
             value_bits=store.value_bits,
             dtype=DTYPE_NAMES[q.dtype],
             codebook=store.codebook,
+            storage=store.storage,
             sinks=sinks,
             heads=heads,
             kv_heads=kv_heads,

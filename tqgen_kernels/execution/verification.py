@@ -103,9 +103,13 @@ def _fragment_problems(head_dim: int) -> Iterator[Problem]:
             if q_len == 1 and gqa < 16:
                 yield replace(problem, fresh=True)
     if head_dim <= MAX_PREFILL_DIM:
-        for key_bits, dtype, heads, sinks in ((4, "float16", 7, False), (2, "bfloat16", 2, True)):
+        for widths, dtype, storage, heads in (
+            ((4, 3), "float16", "fragment", 7),
+            ((2, 4), "bfloat16", "fragment", 2),
+            ((3, 2), "float32", "tiles", 3),
+        ):
             yield PrefillProblem(
-                head_dim, head_dim, key_bits, 3, dtype, "mixed", sinks, heads, 1, batch=2  # type: ignore[arg-type]
+                head_dim, head_dim, *widths, dtype, "mixed", storage, heads == 2, heads, 1, 2  # type: ignore[arg-type]
             )  # fmt: skip
 
 

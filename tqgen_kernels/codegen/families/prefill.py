@@ -49,14 +49,20 @@ def registers(p: PrefillProblem, config: Config) -> int:
     return int(config["strips"]) * (p.key_dim // 8 + 2 * (p.value_dim // 8))
 
 
+def _layout(p: PrefillProblem, side: str) -> str:
+    return side if p.storage == "tiles" else f"{side}_fragment"
+
+
 def rows_of_threadgroup(config: Config) -> int:
     """Query rows that share one decoding of the codes."""
     return 8 * int(config["strips"]) * int(config["simdgroups"])
 
 
-def _sharing(units: int, simdgroups: int) -> tuple[int, int]:
-    """(SIMD groups that decode a unit of 32 coordinates together, turns that each of them has)."""
-    share = max(s for s in (1, 2, 4) if s == 1 or s * units <= simdgroups)
+def _sharing(p: PrefillProblem, units: int, simdgroups: int) -> tuple[int, int]:
+    """(SIMD groups that decode a unit of 32 coordinates together, turns that each of them has).
+    A unit in tiles, whose lanes own tokens or coordinates, has no parts."""
+    most = 4 if p.storage == "fragment" else 1
+    share = max(s for s in (1, 2, 4) if s <= most and (s == 1 or s * units <= simdgroups))
     return share, ceil(units * share / simdgroups)
 
 
@@ -78,18 +84,19 @@ def _context(p: PrefillProblem, config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {
         "scalar": vectors.SCALARS[p.dtype],
         "sinks": p.sinks,
+        "storage": p.storage,
         "staged": _staged(p, config) // 16,
         "band": _band(p, config),
     }
     sides = (("key", p.key_dim, p.key_bits), ("value", p.value_dim, p.value_bits))
     for name, dim, bits in sides:
         m, power = factor(dim)
-        share, turns = _sharing(dim // TILE, int(config["simdgroups"]))
+        share, turns = _sharing(p, dim // TILE, int(config["simdgroups"]))
         kind = side_kind(p.codebook, "key" if name == "key" else "value")
         found |= {
             f"{name}_dim": dim,
             f"{name}_bits": bits,
-            f"{name}_tile_words": vectors.tile_words(dim, bits, f"{name}_fragment"),
+            f"{name}_tile_words": vectors.tile_words(dim, bits, _layout(p, name)),
             f"{name}_polynomial": half_polynomial(dim, bits, kind),
             f"{name}_m": m,
             f"{name}_power": power,
@@ -162,7 +169,7 @@ def _example(
     tiles = (tokens - exact) // TILE
     inputs: dict[str, NDArray[Any]] = {}
     for name, dim, bits in (("key", p.key_dim, p.key_bits), ("value", p.value_dim, p.value_bits)):
-        words, scales = scoring.example_tiles(p, dim, bits, f"{name}_fragment", tiles, rng)
+        words, scales = scoring.example_tiles(p, dim, bits, _layout(p, name), tiles, rng)
         inputs |= {f"{name}_words": words, f"{name}_scales": scales}
 
     def normal(heads: int, length: int, dim: int) -> NDArray[Any]:
@@ -211,7 +218,7 @@ def contents(
         ("value", p.value_dim, p.value_bits, scoring.VALUE_SEED),
     ):
         words = example.inputs[f"{name}_words"][i : i + 1, :, :tiles]
-        codes = unpack_tiles(words, dim, bits, f"{name}_fragment")
+        codes = unpack_tiles(words, dim, bits, _layout(p, name))
         scales = example.inputs[f"{name}_scales"][i : i + 1, :, :tiles]
         encoded = reference.Encoded(codes, scales.reshape(codes.shape[:-1]))
         kind = side_kind(p.codebook, "key" if name == "key" else "value")

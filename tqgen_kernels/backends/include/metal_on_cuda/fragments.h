@@ -5,8 +5,8 @@
 #define FRAGMENT_PAIR(lane) ((lane) % 4)
 #define FRAGMENT_STEP(i) (4 << (i))
 
-// Threadgroup memory for fragments, as floats: casts have no address spaces here.
-#define FLOATS_OF(staged) ((float*)(staged))
+// Threadgroup memory as numbers of another type: casts have no address spaces here.
+#define THREADGROUP_AS(type, memory) ((type*)(memory))
 
 namespace metal {
 

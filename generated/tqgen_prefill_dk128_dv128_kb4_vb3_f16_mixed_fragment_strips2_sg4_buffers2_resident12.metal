@@ -1,4 +1,4 @@
-// prefill:key_dim=128,value_dim=128,key_bits=4,value_bits=3,dtype=float16,codebook=mixed,heads=32,kv_heads=8,batch=1,queries=2048,context=16384
+// prefill:key_dim=128,value_dim=128,key_bits=4,value_bits=3,dtype=float16,codebook=mixed,storage=fragment,heads=32,kv_heads=8,batch=1,queries=2048,context=16384
 // strips=2 simdgroups=4 buffers=2 resident=12
 // Written by `tqgen emit` from templates/; edits here are lost.
 
@@ -39,9 +39,9 @@ constant uint VALUE_HADAMARD[1] = {
     0x0000001u
 };
 
-// Threadgroup memory for fragments, as floats.
-#ifndef FLOATS_OF
-#define FLOATS_OF(staged) ((threadgroup float*)(staged))
+// Threadgroup memory as numbers of another type.
+#ifndef THREADGROUP_AS
+#define THREADGROUP_AS(type, memory) ((threadgroup type*)(memory))
 #endif
 
 // The Hadamard matrix of order M over M numbers that stand `stride` apart. Row a of the matrix is a
@@ -206,18 +206,18 @@ inline void load_key_words(Out out, Words words, uint simdgroup) {
 
 // These units as blocks, [unit][corner][lane].
 template <typename Blocks, typename Words>
-inline void stage_keys(Blocks blocks, Words words, uint simdgroup, uint lane) {
+inline void stage_keys(Blocks blocks, Words words, uint simdgroup, uint place) {
 #pragma unroll
   for (int turn = 0; turn < KEY_TURNS; ++turn) {
     const int item = turn * SIMDGROUPS + int(simdgroup);
     const int unit = item / KEY_SHARE;
+    const auto codes = words + turn * KEY_BITS;
     // Which pair it is has to be known to the compiler.
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
       if (unit < KEY_UNITS && item % KEY_SHARE == corner * KEY_SHARE / 4) {
-        const auto codes = words + turn * KEY_BITS;
         const int first = corner / 2 * 8 + corner % 2 * 2;
-        blocks[(unit * 4 + corner) * 32 + lane] = uint4(
+        blocks[(unit * 4 + corner) * 32 + place] = uint4(
             as_type<uint>(key_pair(codes, first)),
             as_type<uint>(key_pair(codes, first + 1)),
             as_type<uint>(key_pair(codes, first + 4)),
@@ -245,18 +245,18 @@ inline void load_value_words(Out out, Words words, uint simdgroup) {
 
 // These units as blocks, [unit][corner][lane].
 template <typename Blocks, typename Words>
-inline void stage_values(Blocks blocks, Words words, uint simdgroup, uint lane) {
+inline void stage_values(Blocks blocks, Words words, uint simdgroup, uint place) {
 #pragma unroll
   for (int turn = 0; turn < VALUE_TURNS; ++turn) {
     const int item = turn * SIMDGROUPS + int(simdgroup);
     const int unit = item / VALUE_SHARE;
+    const auto codes = words + turn * VALUE_BITS;
     // Which pair it is has to be known to the compiler.
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
       if (unit < VALUE_UNITS && item % VALUE_SHARE == corner * VALUE_SHARE / 4) {
-        const auto codes = words + turn * VALUE_BITS;
         const int first = corner / 2 * 8 + corner % 2 * 2;
-        blocks[(unit * 4 + corner) * 32 + lane] = uint4(
+        blocks[(unit * 4 + corner) * 32 + place] = uint4(
             as_type<uint>(value_pair(codes, first)),
             as_type<uint>(value_pair(codes, first + 4)),
             as_type<uint>(value_pair(codes, first + 1)),
@@ -268,10 +268,10 @@ inline void stage_values(Blocks blocks, Words words, uint simdgroup, uint lane) 
 
 // sums[group] += keys (8 tokens x 8 coordinates) * queries, over all blocks of a tile.
 template <typename Sums, typename Blocks, typename Queries>
-inline void add_scores(Sums sums, Blocks blocks, Queries queries, uint lane) {
+inline void add_scores(Sums sums, Blocks blocks, Queries queries, uint slot) {
 #pragma unroll
   for (int i = 0; i < KEY_UNITS * 4; ++i) {
-    const uint4 a = blocks[i * 32 + lane];
+    const uint4 a = blocks[i * 32 + slot];
     const int group = i % 2 * 2;
 #pragma unroll
     for (int strip = 0; strip < STRIPS; ++strip) {
@@ -286,10 +286,10 @@ inline void add_scores(Sums sums, Blocks blocks, Queries queries, uint lane) {
 
 // sums[block] += values (8 coordinates x 8 tokens) * weights, over all blocks of a tile.
 template <typename Sums, typename Blocks, typename Weights>
-inline void add_values(Sums sums, Blocks blocks, Weights weights, uint lane) {
+inline void add_values(Sums sums, Blocks blocks, Weights weights, uint slot) {
 #pragma unroll
   for (int i = 0; i < VALUE_UNITS * 4; ++i) {
-    const uint4 a = blocks[i * 32 + lane];
+    const uint4 a = blocks[i * 32 + slot];
     const int group = i % 2 * 2;
 #pragma unroll
     for (int strip = 0; strip < STRIPS; ++strip) {
@@ -320,7 +320,7 @@ inline void stage_exact_keys(
     const auto lower = (const device half4*)(rows + min(first + t + 8, count - 1) * KEY_DIM);
     const half4 x = upper[at] - centre[at];
     const half4 y = lower[at] - centre[at];
-    blocks[i * 32 + lane] = uint4(
+    blocks[i * 32 + FRAGMENT_ROW(lane) * 4 + FRAGMENT_PAIR(lane)] = uint4(
         as_type<uint>(half2(half(x[0]), half(x[1]))), as_type<uint>(half2(half(y[0]), half(y[1]))),
         as_type<uint>(half2(half(x[2]), half(x[3]))), as_type<uint>(half2(half(y[2]), half(y[3]))));
   }
@@ -343,7 +343,7 @@ inline void stage_exact_values(
       pairs[side * 2] = as_type<uint>(half2(half(x[0]), half(y[0])));
       pairs[side * 2 + 1] = as_type<uint>(half2(half(x[1]), half(y[1])));
     }
-    blocks[i * 32 + lane] = uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+    blocks[i * 32 + FRAGMENT_ROW(lane) * 4 + FRAGMENT_PAIR(lane)] = uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
   }
 }
 
@@ -422,7 +422,7 @@ inline void weigh(
     }
   }
 }
-[[kernel]] void custom_kernel_tqgen_prefill_dk128_dv128_kb4_vb3_f16_mixed_strips2_sg4_buffers2_resident12_88f99f4abf_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_float_int32_t_float16_t(
+[[kernel]] void custom_kernel_tqgen_prefill_dk128_dv128_kb4_vb3_f16_mixed_fragment_strips2_sg4_buffers2_resident12_0c2e2db781_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_float_int32_t_float16_t(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -451,7 +451,7 @@ inline void weigh(
 #define ROW_AT(r) ((head * params[0] + (r) % params[0]) * params[3] + (r) / params[0])
 threadgroup uint4 staged[STAGED];
 const int scales = 0;  // halves need none
-const auto floats = FLOATS_OF(staged);
+const auto floats = THREADGROUP_AS(float, staged);
 const auto key_blocks = staged + 0;
 const auto value_blocks = staged + VALUE_STAGED;
 const uint lane = thread_index_in_simdgroup;
@@ -466,6 +466,7 @@ const int exact = held[1];
 const uint row = FRAGMENT_ROW(lane);
 const uint pair = FRAGMENT_PAIR(lane);
 const uint slot = row * 4 + pair;
+const uint place = slot;  // in the packed words
 const int own_row = first_row + int(simdgroup) * STRIPS * 8 + int(pair) * 2;
 const float log2_scale = as_type<float>(params[5]) * 1.44269504f;
 
@@ -528,13 +529,13 @@ if (tiles > 0) {
   const int origin = head * params[1];
   uint key_stream[KEY_TURNS * KEY_BITS];
   uint value_stream[VALUE_TURNS * VALUE_BITS];
-  load_key_words(key_stream, key_words + origin * KEY_TILE_WORDS + slot, simdgroup);
-  load_value_words(value_stream, value_words + origin * VALUE_TILE_WORDS + slot, simdgroup);
-  stage_keys(key_blocks, key_stream, simdgroup, lane);
+  load_key_words(key_stream, key_words + origin * KEY_TILE_WORDS + place, simdgroup);
+  load_value_words(value_stream, value_words + origin * VALUE_TILE_WORDS + place, simdgroup);
+  stage_keys(key_blocks, key_stream, simdgroup, place);
   for (int tile = 0; tile < tiles; ++tile) {
     const int stored = origin + tile;
     const int next = origin + min(tile + 1, tiles - 1);
-    load_key_words(key_stream, key_words + next * KEY_TILE_WORDS + slot, simdgroup);
+    load_key_words(key_stream, key_words + next * KEY_TILE_WORDS + place, simdgroup);
     float key_scale[4];
     float value_scale[4];
   #pragma unroll
@@ -543,14 +544,14 @@ if (tiles > 0) {
       value_scale[group] = float(value_scales[stored * 32 + group * 8 + row]);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);  // the keys are there
-    stage_values(value_blocks, value_stream, simdgroup, lane);
-    load_value_words(value_stream, value_words + next * VALUE_TILE_WORDS + slot, simdgroup);
+    stage_values(value_blocks, value_stream, simdgroup, place);
+    load_value_words(value_stream, value_words + next * VALUE_TILE_WORDS + place, simdgroup);
     float2 score[4 * STRIPS];  // [8 tokens][8 rows]
   #pragma unroll
     for (int i = 0; i < 4 * STRIPS; ++i) {
       score[i] = float2(0.0f, 0.0f);
     }
-    add_scores(score, key_blocks, parts, lane);
+    add_scores(score, key_blocks, parts, slot);
   #pragma unroll
     for (int i = 0; i < 4 * STRIPS; ++i) {
       score[i] = score[i] * (peak[i % STRIPS] * key_scale[i / STRIPS]);
@@ -558,8 +559,8 @@ if (tiles > 0) {
     half2 weight[4 * STRIPS];
     weigh<4>(softmax, score, value_scale, output, weight);
     threadgroup_barrier(mem_flags::mem_threadgroup);  // the values are there
-    stage_keys(key_blocks, key_stream, simdgroup, lane);
-    add_values(output, value_blocks, weight, lane);
+    stage_keys(key_blocks, key_stream, simdgroup, place);
+    add_values(output, value_blocks, weight, slot);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   #pragma unroll
@@ -648,7 +649,7 @@ for (int token = 0; token < end; token += 32) {
   for (int i = 0; i < 4 * STRIPS; ++i) {
     score[i] = float2(0.0f, 0.0f);
   }
-  add_scores(score, key_blocks, parts, lane);
+  add_scores(score, key_blocks, parts, slot);
   float value_scale[4];
 #pragma unroll
   for (int group = 0; group < 4; ++group) {
@@ -665,7 +666,7 @@ for (int token = 0; token < end; token += 32) {
   }
   half2 weight[4 * STRIPS];
   weigh<4>(softmax, score, value_scale, output, weight);
-  add_values(output, value_blocks, weight, lane);
+  add_values(output, value_blocks, weight, slot);
   threadgroup_barrier(mem_flags::mem_threadgroup);
 }
 

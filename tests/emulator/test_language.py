@@ -162,7 +162,7 @@ def test_constant_tables_structs_and_function_templates() -> None:
 def test_threadgroup_declarations() -> None:
     source = """
     constexpr int N = 16;
-    threadgroup float a[N], b[2][N];
+    threadgroup float a[N > 8 ? N : 8], b[2][N];
     threadgroup half4 v[4];
     threadgroup int count;
     threadgroup float* p = &b[1][0];

@@ -23,7 +23,7 @@ class Declaration(NamedTuple):
 
 def declaration(code: list[Token]) -> Declaration | None:
     """What is declared; None for a function, an initialiser, or where a pointer comes first."""
-    depth = 0
+    depth = brackets = angles = 0
     groups: list[list[Token]] = [[]]
     for token in code:
         if depth == 0 and token.text == ",":
@@ -37,9 +37,10 @@ def declaration(code: list[Token]) -> Declaration | None:
             and not (pointer or (starts and token.text == "*"))
         ):
             return None
-        depth += {"<": 1, "[": 1, "(": 1, ">": -1, "]": -1, ")": -1, "[[": 2, "]]": -2}.get(
-            token.text, 0
-        )
+        brackets += {"[": 1, "(": 1, "]": -1, ")": -1, "[[": 2, "]]": -2}.get(token.text, 0)
+        if not brackets:  # `[A > 1 ? 2 : 1]` compares
+            angles += {"<": 1, ">": -1}.get(token.text, 0)
+        depth = brackets + angles
         groups[-1].append(token)
     first = groups[0]
     name_at = _name_index(first)

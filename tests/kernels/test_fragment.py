@@ -37,6 +37,8 @@ PROBLEMS = (
     problem(64, 3, 3, gqa=4, kv_heads=2),
     problem(128, 4, 3, gqa=7, q_len=2, dtype="float16", codebook="mixed"),
     problem(96, 2, 2, gqa=3, q_len=4, codebook="uniform", batch=2),
+    problem(64, 3, 2, gqa=5, q_len=2, mask="boolean", batch=3),
+    problem(32, 4, 3, gqa=3, mask="additive", value_threshold=1e-4, dtype="bfloat16", batch=2),
 )
 CASES = [
     pytest.param(p, config, id=f"{i}-{config}".replace(" ", "-"))
@@ -152,3 +154,33 @@ def test_half_arithmetic_decodes_to_the_codebook(dim: int, bits: int) -> None:
         assert found.error < 4e-4
         assert np.abs(decoded - codebook(dim, bits, kind)).max() < 3e-3
         assert all(float(np.float16(ratio)) == ratio for ratio in found.ratios)
+
+
+@pytest.mark.parametrize("storage", ["tiles", "fragment"])
+@pytest.mark.parametrize("mask", ["none", "boolean"])
+def test_values_below_the_threshold_are_left_out_and_no_others(storage: str, mask: str) -> None:
+    """The example's quiet tiles get NaN values, and the sinks weights beside which those are
+    nothing: what is finite and right has read the loud tiles and no quiet one."""
+    p = problem(64, 4, 3, gqa=3, value_threshold=0.01)
+    p = dataclasses.replace(p, storage=storage, mask=mask)  # type: ignore[arg-type]
+    config = ATTEND.default(p)
+    compiled = registry.compile(p, config, "emulated")
+    example = ATTEND.example(p, np.random.default_rng(0), 900, config)
+    inputs = {name: array.copy() for name, array in example.inputs.items()}
+    inputs["queries"][:] = query = inputs["queries"][:, :1, :1]
+    inputs["key_centre"][:] = 0.0
+    inputs["exact_keys"][:, :, :4] = query * (8 * 9 / np.sum(query**2))  # scores of 9
+    quiet = np.arange(inputs["key_scales"].shape[2]) % 3 > 0
+    if mask == "boolean":
+        inputs["mask"][:] = True
+        inputs["mask"][..., 64:96] = False  # all of a tile
+    clean = dataclasses.replace(example, inputs=dict(inputs))
+    scales = inputs["value_scales"]
+    inputs["value_scales"] = np.where(quiet[:, None], np.nan, scales).astype(scales.dtype)
+    arrays = example_arrays(dataclasses.replace(example, inputs=inputs))
+    outputs = [to_numpy(array) for array in compiled(arrays, example.scalars)]
+    found = ATTEND.verify(p, clean, dict(zip(ATTEND.outputs, outputs, strict=True)))
+    assert found.passed, found
+    reads_all = dataclasses.replace(p, value_threshold=0.0)
+    every = registry.compile(reads_all, config, "emulated")(arrays, example.scalars)
+    assert not np.isfinite(to_numpy(every[0])).all()

@@ -10,13 +10,14 @@ import mlx.core as mx
 from tqgen_kernels.autotuning import stock
 from tqgen_kernels.backends import portable
 from tqgen_kernels.backends.compiled import to_numpy
-from tqgen_kernels.backends.packed import Packed
+from tqgen_kernels.backends.packed import Packed, no_tiles
 from tqgen_kernels.cache.by_heads import GROUP_BYTES, heads_at_a_time
 from tqgen_kernels.codegen.families import FAMILIES, prefill
-from tqgen_kernels.codegen.families.attend import Row, expected_output, rows_of
+from tqgen_kernels.codegen.families.attend import HEADER, Row, expected_output, rows_of
 from tqgen_kernels.codegen.families.vectors import relative_l2
 from tqgen_kernels.codegen.family import Example, Verification
 from tqgen_kernels.codegen.problem import (
+    EXACT,
     AttendProblem,
     DequantizeProblem,
     EncodeProblem,
@@ -40,6 +41,8 @@ def roads_of(problem: Problem) -> tuple[str, ...]:
     a kernel is "sdpa": "mlx" is none.
     """
     if isinstance(problem, AttendProblem):
+        if EXACT in (problem.key_bits, problem.value_bits):
+            return ("sdpa", "fp16")
         return ("mlx", "sdpa", *BASELINES) if problem.mask == "none" else ("sdpa", *BASELINES)
     if isinstance(problem, PrefillProblem):
         return ("sdpa",)
@@ -128,12 +131,18 @@ def packed(
     """The example's inputs as the store that a cache would hand over."""
     names = ("key_words", "key_scales", "value_words", "value_scales")
     numbers = example.inputs["params"]
+    leading = gone = 0
     if isinstance(problem, AttendProblem):
         rows = rows_of(numbers)
+        leading, gone = (int(n) for n in numbers[HEADER - 2 : HEADER])
     else:
         rows = [Row(*row) for row in prefill.rows_held(numbers)]
+    nothing = no_tiles(problem.batch, problem.kv_heads)
+    words = {name: inputs.get(name, nothing[name.endswith("scales")]) for name in names}
     return Packed(
-        **{name: inputs[name] for name in (*names, "exact_keys", "exact_values")},
+        **words,
+        exact_keys=inputs["exact_keys"],
+        exact_values=inputs["exact_values"],
         rows=tuple(rows),
         key_bits=problem.key_bits,
         value_bits=problem.value_bits,
@@ -142,6 +151,8 @@ def packed(
         codebook=problem.codebook,
         storage=problem.storage,
         centre=inputs["key_centre"],
+        leading=leading,
+        gone=gone,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import mlx.core as mx
 
 from tqgen_kernels.codegen.families.attend import Row
+from tqgen_kernels.codegen.problem import EXACT
 from tqgen_kernels.quant.codebook import CodebookKind
 
 Layout = Literal["key", "value", "key_fragment", "value_fragment"]
@@ -25,6 +26,10 @@ class Packed(NamedTuple):
     centre (B, H, 1, D): what the packed keys lack, and every score with them, which softmax does
     not see; None for nothing.
     leading: tokens at the start of the window that come before the packed ones.
+    key_bits or value_bits EXACT: that side is not packed. Its words and scales are empty, and
+    exact_keys or exact_values holds all of its tokens: the leading ones, `gone` that were dropped,
+    those that the other side has packed and sees, and the rest of the window.
+    value_threshold: a softmax weight below which values need not be read.
     storage "fragment": the words' last two axes are (D / 32 * bits, 32) on both sides.
     """
 
@@ -43,6 +48,23 @@ class Packed(NamedTuple):
     storage: Storage = "tiles"
     centre: mx.array | None = None
     leading: int = 0
+    gone: int = 0
+    value_threshold: float = 0.0
+
+    @property
+    def has_exact_side(self) -> bool:
+        return EXACT in (self.key_bits, self.value_bits)
+
+    def window_of(self, exact: mx.array, bits: int) -> tuple[mx.array, mx.array]:
+        """The tokens of a side of the first row that the other side has packed and sees, where
+        the side is not packed itself, and those of the window: both (B, H, n, D)."""
+        row = self.rows[0]
+        if bits != EXACT:
+            return exact[:, :, :0], exact[:, :, : row.exact]
+        start = self.leading + self.gone
+        stop = start + row.packed
+        rest = exact[:, :, stop : stop + row.exact - self.leading]
+        return exact[:, :, start:stop], mx.concatenate([exact[:, :, : self.leading], rest], axis=2)
 
     @property
     def centre_or_zero(self) -> mx.array:
@@ -64,6 +86,14 @@ class Packed(NamedTuple):
         names = ("key_words", "key_scales", "value_words", "value_scales")
         arrays = {n: getattr(self, n)[which] for n in (*names, "exact_keys", "exact_values")}
         return self._replace(centre=None if self.centre is None else self.centre[which], **arrays)
+
+
+@lru_cache(maxsize=16)
+def no_tiles(batch: int, heads: int) -> tuple[mx.array, mx.array]:
+    """Words and scales of a side that is not packed."""
+    words, scales = mx.zeros((batch, heads, 0), mx.uint32), mx.zeros((batch, heads, 0), mx.float16)
+    mx.eval(words, scales)
+    return words, scales
 
 
 @lru_cache(maxsize=16)

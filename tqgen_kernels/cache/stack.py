@@ -228,6 +228,7 @@ class Stack:
             self._stores[0].scheme.codebook,
             self._stores[0].storage or "tiles",
             k.centre,
+            value_threshold=self._stores[0].scheme.value_threshold,
         )
 
     def stores(self) -> list[Store]:

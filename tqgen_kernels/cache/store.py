@@ -9,12 +9,14 @@ from typing import Literal
 
 import mlx.core as mx
 
-from tqgen_kernels.backends.packed import Layout, Packed, Storage
+from tqgen_kernels import backends
+from tqgen_kernels.backends.packed import Layout, Packed, Storage, no_tiles
 from tqgen_kernels.cache import guard
 from tqgen_kernels.cache.by_heads import ALL_HEADS, Heads
 from tqgen_kernels.cache.exact_side import ExactSide
 from tqgen_kernels.cache.side import PackedSide, SideScheme
 from tqgen_kernels.codegen.families.attend import Row
+from tqgen_kernels.codegen.problem import EXACT
 from tqgen_kernels.execution import operations
 from tqgen_kernels.execution.kernels import storage_for
 from tqgen_kernels.execution.operations import MAX_Q_LEN
@@ -23,6 +25,7 @@ from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.scheme import Scheme
 
 Side = PackedSide | ExactSide
+_DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 _log = logging.getLogger(__name__)
 
 
@@ -257,13 +260,14 @@ class Store:
         return keys.contents(heads), values.contents(heads)
 
     def packed(self, chunk: bool = False) -> Packed | None:
-        """What `operations.attend` reads, or None where it cannot: nothing packed yet, a side that
-        is exact, or a chunk at hand. chunk: that one stands at the end of the window."""
+        """What `operations.attend` reads, or None where it cannot: nothing packed yet, a chunk at
+        hand, both sides exact, or one where no kernel reads it. chunk: of two packed sides, that
+        one stands at the end of the window."""
         return self._packed(self.keys, self.values, chunk)
 
     def _packed(self, k: Side | None, v: Side | None, chunk: bool = False) -> Packed | None:
         if not isinstance(k, PackedSide) or not isinstance(v, PackedSide):
-            return None
+            return None if chunk else self._packed_side()
         if k.words is None or v.words is None or k.scales is None or v.scales is None:
             return None
         if not k.tiles or (k.chunk is not None and not chunk):
@@ -289,6 +293,39 @@ class Store:
             self.storage or "tiles",
             k.centre,
             k.scheme.sinks,
+            value_threshold=self.scheme.value_threshold,
+        )
+
+    def _packed_side(self) -> Packed | None:
+        """`packed` where one side is exact."""
+        if self.keys is None or self.values is None:
+            return None
+        of_keys = isinstance(self.keys, PackedSide)
+        one, other = (self.keys, self.values) if of_keys else (self.values, self.keys)
+        if not isinstance(one, PackedSide) or not isinstance(other, ExactSide):
+            return None
+        words, scales = one.words, one.scales
+        known = words is not None and scales is not None and one.chunk is None and one.tiles
+        # A head_dim without a rotation has no kernel; plain MLX dequantises a few heads at a time.
+        if not known or backends.default_name() == backends.PORTABLE or not _has_kernels(other):
+            return None
+        held, nothing = (words, scales), no_tiles(*one.shape[:2])
+        return Packed(
+            *(held if of_keys else nothing),
+            *(nothing if of_keys else held),
+            self.keys.exact,
+            self.values.exact,
+            (Row(one.tiles, one.count, one.first),),
+            one.scheme.bits if of_keys else EXACT,
+            EXACT if of_keys else one.scheme.bits,
+            self.scheme.key_seed,
+            self.scheme.value_seed,
+            self.scheme.codebook,
+            "tiles",
+            one.centre,
+            one.scheme.sinks,
+            other.first,
+            self.scheme.value_threshold,
         )
 
     @property
@@ -338,6 +375,10 @@ def _can_be_rotated(x: mx.array) -> bool:
     if not supported:
         _warn_exact(x.shape[-1])
     return supported and mx.issubdtype(x.dtype, mx.floating)
+
+
+def _has_kernels(side: ExactSide) -> bool:
+    return side.shape[-1] in supported_dims() and side.exact.dtype in _DTYPES
 
 
 @cache

@@ -20,6 +20,7 @@ from tqgen_kernels.quant.codebook import (
 )
 from tqgen_kernels.quant.fragments import check_fragment_dim
 from tqgen_kernels.quant.hadamard import factor
+from tqgen_kernels.quant.scheme import check_threshold
 from tqgen_kernels.quant.trellis import check_dim
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -30,6 +31,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 LAYOUTS: tuple[Layout, ...] = ("key", "value", "key_fragment", "value_fragment")
 STORAGES = ("tiles", "fragment")
 MASKS = ("none", "boolean", "additive")
+EXACT = 16  # bits of a side of attend that is not packed but as it came, in the problem's dtype
 MAX_Q_LEN = 8
 MAX_GQA = 16
 MAX_PREFILL_DIM = 256
@@ -83,9 +85,15 @@ def _check_storage(problem: AttendProblem) -> None:
         raise ValueError(f"mask {problem.mask!r} is not supported: use one of {', '.join(MASKS)}.")
     if problem.fresh and problem.mask != "none":
         raise ValueError(f"mask {problem.mask!r} takes no fresh tokens: write them first.")
+    exact = (problem.key_bits == EXACT) + (problem.value_bits == EXACT)
+    if exact == 2 or (exact and problem.storage != "tiles"):
+        raise ValueError(
+            f"{EXACT} bits, which leave a side as it came, are for one of the two sides, and for "
+            "storage 'tiles'."
+        )
+    if problem.fresh and exact:
+        raise ValueError(f"A side of {EXACT} bits takes no fresh tokens: write them first.")
     if problem.storage == "fragment":
-        if problem.mask != "none":
-            raise ValueError(f"mask {problem.mask!r} needs storage 'tiles', not 'fragment'.")
         names: tuple[Literal["key", "value"], ...] = ("key", "value")
         for name in names:
             dim, bits = getattr(problem, f"{name}_dim"), getattr(problem, f"{name}_bits")
@@ -206,9 +214,12 @@ class AttendProblem:
 
     storage: what the cache holds: "tiles" (layouts "key" and "value"), or "fragment"
     ("key_fragment" and "value_fragment"), for the 8x8 matrix unit.
+    key_bits, value_bits: 1 to 8, or EXACT for one of them, in storage "tiles".
     mask: "none" is causal over the newest q_len tokens; the others are an input that says all.
     fresh: the newest q_len tokens are not in the window yet but inputs of their own, and the window
     with them in it is an output: the write of a decode step.
+    value_threshold: a softmax weight, 0 to 1; the values of a tile all of whose weights are below
+    it are not read. 0: all are read.
     """
 
     key_dim: int
@@ -222,6 +233,7 @@ class AttendProblem:
     storage: Storage = "tiles"
     mask: Mask = "none"
     fresh: bool = False
+    value_threshold: float = 0.0
     kv_heads: int = 8
     batch: int = 1
     context: int = 4096
@@ -229,11 +241,13 @@ class AttendProblem:
     def __post_init__(self) -> None:
         for dim in (self.key_dim, self.value_dim):
             factor(dim)
-        for bits in (self.key_bits, self.value_bits):
-            check_bits(bits)
+        for name in ("key_bits", "value_bits"):
+            if getattr(self, name) != EXACT:
+                check_bits(getattr(self, name), name)
         _check_dtype(self.dtype)
         check_pair(self.codebook)
         _check_storage(self)
+        check_threshold(self.value_threshold)
         _check_counts(self, gqa=MAX_GQA, q_len=MAX_Q_LEN, kv_heads=4096, batch=4096, context=2**24)
 
 
@@ -242,11 +256,13 @@ class CombineProblem:
     """Partials of `attend` to the output (batch, heads, q_len, value_dim), un-rotated.
 
     sinks: each head has a learned logit that takes weight and brings no value (gpt-oss).
+    exact: of values that are not packed, so that no partial is rotated.
     """
 
     value_dim: int
     dtype: Dtype = "float16"
     sinks: bool = False
+    exact: bool = False
     heads: int = 32
     batch: int = 1
     context: int = 4096
@@ -327,7 +343,14 @@ FAMILY_OF: dict[type, str] = {
     CombineProblem: "combine",
     PrefillProblem: "prefill",
 }
-_UNSPELLED = {"mask": "none", "fresh": False, "sinks": False}  # named only where they differ
+# Named only where they differ.
+_UNSPELLED = {
+    "mask": "none",
+    "fresh": False,
+    "sinks": False,
+    "exact": False,
+    "value_threshold": 0.0,
+}
 _PROBLEMS = {family: cls for cls, family in FAMILY_OF.items()}
 
 
@@ -338,7 +361,7 @@ def family_of(problem: Problem) -> str:
 
 def format_problem(problem: Problem) -> str:
     """One line that `parse_problem` reads back: attend:key_dim=128,... Every field is named, but
-    for a mask, fresh tokens or sinks where there are none."""
+    for a mask, fresh tokens, sinks or a threshold where there are none."""
     named = {k: v for k, v in asdict(problem).items() if (k, v) not in _UNSPELLED.items()}
     pairs = ",".join(f"{name}={value}" for name, value in named.items())
     return f"{family_of(problem)}:{pairs}"
@@ -367,11 +390,14 @@ def parse_problem(text: str) -> Problem:
         raise ValueError(f"{text!r} is no {family} problem: {error}.") from None
 
 
-def _parse_value(name: str, value: str, kind: str) -> int | bool | str:
+def _parse_value(name: str, value: str, kind: str) -> int | float | bool | str:
     if kind == "int" and re.fullmatch(r"\d{1,9}", value):
         return int(value)
+    if kind == "float" and re.fullmatch(r"\d(\.\d{1,17})?(e-\d{1,2})?", value):
+        return float(value)
     if kind == "bool" and value in ("True", "true", "False", "false"):
         return value in ("True", "true")
     if kind in ("Dtype", "Layout", "CodebookKind", "Storage", "Mask"):
         return value
-    raise ValueError(f"{name}={value!r} is not {'a whole number' if kind == 'int' else kind}.")
+    wanted = {"int": "a whole number", "float": "a number"}.get(kind, kind)
+    raise ValueError(f"{name}={value!r} is not {wanted}.")

@@ -20,14 +20,22 @@ _SHORT = {
     "simdgroups": "sg",
     "at_once": "x",
     "in_flight": "fl",
+    "value_threshold": "vt",
 }
 _DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 # The text depends on neither the size of a problem nor on how many threadgroups share it.
 _SIZES = ("kv_heads", "batch", "context", "heads", "queries")
 _LAUNCH_ONLY = ("groups",)
 _SAID_BY_LAYOUT = ("storage",)
-# Named only where it differs.
-_UNSAID = {"codebook": "lloyd-max", "sinks": False, "mask": "none", "fresh": False}
+# Named only where they differ.
+_UNSAID = {
+    "codebook": "lloyd-max",
+    "sinks": False,
+    "exact": False,
+    "mask": "none",
+    "fresh": False,
+    "value_threshold": 0.0,
+}
 
 
 def _part(name: str, value: object) -> str:
@@ -35,6 +43,8 @@ def _part(name: str, value: object) -> str:
         return name if value else f"no_{name}"
     if isinstance(value, str):
         return _DTYPES.get(value, value.replace("-", "_"))
+    if isinstance(value, float):
+        value = repr(value).replace(".", "p").replace("-", "m")
     return f"{_SHORT.get(name, name)}{value}"
 
 

@@ -21,6 +21,7 @@ from tqgen_kernels.codegen.families.attend import Row, mask_strides, splits_for
 from tqgen_kernels.codegen.families.attend import params as attend_params
 from tqgen_kernels.codegen.problem import (
     DTYPES,
+    EXACT,
     MAX_GQA,
     STORAGES,
     AttendProblem,
@@ -176,7 +177,7 @@ class _AttendPlan:
     """Both launches of decode steps over so many tiles: the same for all layers of one shape, and
     for all steps until the next tile.
 
-    step: queries, the seven arrays of the store, params, then fresh keys and values or a mask, and
+    step: queries, the arrays of the store, params, then fresh keys and values or a mask, and
     sinks, where there are any, to [(B, Hq, L, Dv)], after which come the windows with fresh tokens
     in them.
     """
@@ -191,7 +192,7 @@ def _attend_plan(
     backend: str,
     q_shape: tuple[int, ...],
     dtype: mx.Dtype,
-    window: tuple[int, ...],
+    values: tuple[int, ...],
     tiles: int,
     bits: tuple[int, int],
     seeds: tuple[int, int],
@@ -199,10 +200,11 @@ def _attend_plan(
     storage: str,
     extra: str,
     sinks: bool,
+    value_threshold: float,
 ) -> _AttendPlan | None:
     """extra: "none", the kind of a mask, or "fresh"."""
     batch, heads, q_len, key_dim = q_shape
-    kv_heads, value_dim = window[1], window[3]
+    kv_heads, value_dim = values[1], values[3]
     gqa = heads // kv_heads
     if gqa > MAX_GQA:
         return None
@@ -224,11 +226,18 @@ def _attend_plan(
         storage=storage,
         mask="none" if extra == "fresh" else extra,
         fresh=extra == "fresh",
+        value_threshold=value_threshold,
         kv_heads=kv_heads,
         **sizes,
     )
     merge = compiled_for(
-        CombineProblem, backend, value_dim=value_dim, heads=heads, sinks=sinks, **sizes
+        CombineProblem,
+        backend,
+        value_dim=value_dim,
+        heads=heads,
+        sinks=sinks,
+        exact=bits[1] == EXACT,
+        **sizes,
     )
     if kernel is None or merge is None:
         return None
@@ -236,8 +245,8 @@ def _attend_plan(
     splits, each = splits_for(problem, kernel.variant.config, batch * kv_heads, tiles)
     shapes = {
         "queries": q_shape,
-        "exact_keys": (*window[:3], key_dim),
-        "exact_values": window,
+        "exact_keys": (*values[:3], key_dim),
+        "exact_values": values,
     }
     first = kernel.geometry(shapes, {"splits": splits})
     second = merge.geometry({"partials": first.output_shapes[0]}, {})
@@ -248,6 +257,7 @@ def _attend_plan(
         signs(key_dim, seeds[0]),
         signs(value_dim, seeds[1]),
         extras={"none": 0, "fresh": 2}.get(extra, 1),
+        held=5 if EXACT in bits else 7,
     )
     # One call of MLX a layer and token, which copies no text.
     step = mx.compile(step) if backends.load(backend).LAZY else step
@@ -255,13 +265,25 @@ def _attend_plan(
 
 
 def _step(
-    attend: Bound, combine: Bound, key_signs: mx.array, value_signs: mx.array, extras: int
+    attend: Bound,
+    combine: Bound,
+    key_signs: mx.array,
+    value_signs: mx.array,
+    extras: int,
+    held: int,
 ) -> Callable[..., list[mx.array]]:
+    """held: arrays of the store, the last of which is the centre."""
+    first = held + 1 + extras
+
     def step(q: mx.array, *arrays: mx.array) -> list[mx.array]:
-        *store, params = arrays[:8]
-        extra, sinks = arrays[8 : 8 + extras], arrays[8 + extras :]
+        store, params, extra, sinks = (
+            arrays[:held],
+            arrays[held],
+            arrays[held + 1 : first],
+            arrays[first:],
+        )
         partials, statistics, *windows = attend([q, *store, key_signs, params, *extra])
-        sunk = (*sinks, q, store[6]) if sinks else ()
+        sunk = (*sinks, q, store[-1]) if sinks else ()
         return [*combine([partials, statistics, value_signs, params, *sunk]), *windows]
 
     return step
@@ -271,11 +293,13 @@ def _step(
 def _attend_params(
     plan: _AttendPlan,
     q_shape: tuple[int, ...],
+    kv_heads: int,
     room: int,
-    window: tuple[int, ...],
+    window: int,
     rows: tuple[Row, ...],
     scale: float,
     mask_shape: tuple[int, ...],
+    exact_side: tuple[int, int, int],
 ) -> mx.array:
     """What the kernels of a step read beside arrays: the same for all its layers."""
     batch, heads, q_len, key_dim = q_shape
@@ -284,13 +308,14 @@ def _attend_params(
         room=room,
         each=plan.each,
         heads=heads,
-        gqa=heads // window[1],
+        gqa=heads // kv_heads,
         q_len=q_len,
         key_dim=key_dim,
-        window=window[2],
+        window=window,
         scale=scale,
         splits=plan.splits,
         mask_strides=mask_strides(mask_shape) if mask_shape else (0, 0, 0),
+        exact_side=exact_side,
     )
     return mx.array(numbers, mx.int32)
 
@@ -312,6 +337,7 @@ def attend_road(q: mx.array, store: Packed) -> str | None:
         dtype=DTYPE_NAMES[q.dtype],
         codebook=store.codebook,
         storage=store.storage,
+        value_threshold=store.value_threshold,
         kv_heads=kv_heads,
         batch=batch_bucket(q.shape[0]),
         context=context_bucket(max(row.live_tiles for row in store.rows) * TILE),
@@ -361,12 +387,12 @@ def _attend(
     extra: tuple[mx.array, ...] = (),
     mask_shape: tuple[int, ...] = (),
 ) -> list[mx.array] | None:
-    q_shape, window, rows = q.shape, store.exact_values.shape, store.rows
+    q_shape, values, rows = q.shape, store.exact_values.shape, store.rows
     plan = _attend_plan(
         _backend(),
         q_shape,
         q.dtype,
-        window,
+        values,
         rows[0].live_tiles if len(rows) == 1 else max(row.live_tiles for row in rows),
         (store.key_bits, store.value_bits),
         (store.key_seed, store.value_seed),
@@ -374,19 +400,23 @@ def _attend(
         store.storage,
         kind,
         sinks is not None,
+        store.value_threshold,
     )
     if plan is None:
         return None
-    room = store.key_words.shape[2]
-    return plan.step(
-        q,
-        store.key_words,
-        store.key_scales,
-        store.value_words,
-        store.value_scales,
-        store.exact_keys,
-        store.exact_values,
-        store.centre_or_zero,
-        _attend_params(plan, q_shape, room, window, rows, scale, mask_shape),
-        *(extra if sinks is None else (*extra, sinks)),
+    words: tuple[mx.array, ...]
+    if store.key_bits == EXACT:
+        words = store.value_words, store.value_scales
+        window, exact_side = values[2], (store.exact_keys.shape[2], store.leading, store.gone)
+    elif store.value_bits == EXACT:
+        words = store.key_words, store.key_scales
+        window, exact_side = store.exact_keys.shape[2], (values[2], store.leading, store.gone)
+    else:
+        words = store.key_words, store.key_scales, store.value_words, store.value_scales
+        window, exact_side = values[2], (0, 0, 0)
+    room = words[0].shape[2]
+    params = _attend_params(
+        plan, q_shape, values[1], room, window, rows, scale, mask_shape, exact_side
     )
+    held = (*words, store.exact_keys, store.exact_values, store.centre_or_zero)
+    return plan.step(q, *held, params, *(extra if sinks is None else (*extra, sinks)))

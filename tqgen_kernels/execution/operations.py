@@ -13,6 +13,7 @@ import mlx.core as mx
 from tqgen_kernels import backends
 from tqgen_kernels.backends import portable
 from tqgen_kernels.backends.packed import Layout, Packed
+from tqgen_kernels.codegen.problem import EXACT
 from tqgen_kernels.execution import kernels
 from tqgen_kernels.quant.codebook import CodebookKind, side_kind
 from tqgen_kernels.quant.hadamard import factor
@@ -94,7 +95,8 @@ def attend(q: mx.array, store: Packed, *, scale: float, sinks: mx.array | None =
 
     sinks (Hq,): a logit a head that takes weight and brings no value, as gpt-oss has them.
 
-    However long the rows of the batch are, it is two launches for all of them.
+    However long the rows of the batch are, it is two launches for all of them. A side may be
+    exact (Packed says how); values below store.value_threshold may be left out.
 
     q (B, Hq, L, D), L at most 8, are the queries of the newest L tokens; query i does not see the
     tokens after its own. Packed tokens are never un-rotated: R q is scored against codes, and the
@@ -103,7 +105,7 @@ def attend(q: mx.array, store: Packed, *, scale: float, sinks: mx.array | None =
     out = kernels.attend(q, store, scale, sinks)
     if out is not None:
         return out
-    if kernels.attend_road(q, store) == "sdpa":
+    if store.has_exact_side or kernels.attend_road(q, store) == "sdpa":
         return attend_dequantized(q, store, scale=scale, sinks=sinks)
     return portable.attend(q, store, scale=scale, sinks=sinks)
 
@@ -141,7 +143,7 @@ def attend_masked(
     """
     row, tokens = store.rows[0], mask.shape[-1]
     packed = row.tiles * TILE - row.unseen
-    fits = len(store.rows) == 1 and store.storage == "tiles" and tokens == packed + row.exact
+    fits = len(store.rows) == 1 and tokens == packed + row.exact
     if not fits or mask.ndim > 4 or backends.default_name() == backends.PORTABLE:
         return None
     mask = mask.reshape(*[1] * (4 - mask.ndim), *mask.shape)
@@ -176,7 +178,7 @@ def attend_dequantized(
                 attend_dequantized(q[i : i + 1], store.row(i), scale=scale, sinks=sinks, mask=own)
             )
         return mx.concatenate(outs)
-    tiles, count, unseen = store.rows[0]
+    tiles, _, unseen = store.rows[0]
     sides: dict[Literal["key", "value"], tuple[mx.array, ...]] = {
         "key": (store.key_words, store.key_scales, store.exact_keys),
         "value": (store.value_words, store.value_scales, store.exact_values),
@@ -184,14 +186,17 @@ def attend_dequantized(
     contents = []
     for side, (words, scales, exact) in sides.items():
         layout: Layout = side if store.storage == "tiles" else f"{side}_fragment"  # type: ignore[assignment]
-        held = exact[:, :, :count].astype(q.dtype)
-        if tiles:
+        bits = store.key_bits if side == "key" else store.value_bits
+        packed, held = (x.astype(q.dtype) for x in store.window_of(exact, bits))
+        if bits == EXACT:
+            held = mx.concatenate([packed, held], axis=2)
+        elif tiles:
             packed = dequantize(
                 words,
                 scales,
                 tiles=tiles,
                 head_dim=exact.shape[-1],
-                bits=store.key_bits if side == "key" else store.value_bits,
+                bits=bits,
                 seed=store.key_seed if side == "key" else store.value_seed,
                 layout=layout,
                 dtype=q.dtype,

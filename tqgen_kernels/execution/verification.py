@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Verification
 from tqgen_kernels.codegen.problem import (
+    EXACT,
     MAX_PREFILL_DIM,
     AttendProblem,
     CombineProblem,
@@ -27,6 +28,7 @@ from tqgen_kernels.tuning.search.runner import InvalidVariant
 
 HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 256, 320, 512)
 TOKENS = 328  # odd: whole tiles and a part of one
+LONG = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ def problems(head_dim: int) -> Iterator[Problem]:
     for mask in ("boolean", "additive"):
         yield AttendProblem(head_dim, head_dim, 4, 3, 4, 2, mask=mask, kv_heads=2, batch=2)
     yield AttendProblem(head_dim, head_dim, 4, 3, 4, fresh=True, kv_heads=2, batch=2)
+    for key_bits, value_bits in ((EXACT, 3), (4, EXACT)):
+        yield AttendProblem(head_dim, head_dim, key_bits, value_bits, 4, 2, kv_heads=2, batch=2)
+    yield AttendProblem(head_dim, head_dim, 4, 3, 4, value_threshold=1e-3, kv_heads=2, batch=2)
+    yield CombineProblem(head_dim, exact=True, heads=7, batch=2)
     if head_dim % 32 == 0:
         yield from _fragment_problems(head_dim)
     for dtype in ("float16", "bfloat16", "float32"):
@@ -81,11 +87,14 @@ def _fragment_problems(head_dim: int) -> Iterator[Problem]:
         for layout in ("key_fragment", "value_fragment"):
             yield EncodeProblem(head_dim, bits, layout, codebook="cubic", kv_heads=2)
             yield DequantizeProblem(head_dim, bits, layout, codebook="cubic", kv_heads=2)
-    for key_bits, value_bits, gqa, q_len in (
-        (4, 3, 4, 1),
-        (3, 3, 7, 1),
-        (2, 2, 16, 1),
-        (3, 4, 2, 4),
+    for key_bits, value_bits, gqa, q_len, mask, value_threshold in (
+        (4, 3, 4, 1, "none", 0.0),
+        (3, 3, 7, 1, "none", 0.0),
+        (2, 2, 16, 1, "none", 0.0),
+        (3, 4, 2, 4, "none", 0.0),
+        (4, 3, 4, 2, "boolean", 0.0),
+        (4, 2, 7, 1, "additive", 0.0),
+        (4, 3, 4, 1, "none", 1e-3),
     ):
         problem = AttendProblem(
             head_dim,
@@ -96,6 +105,8 @@ def _fragment_problems(head_dim: int) -> Iterator[Problem]:
             q_len,
             codebook="mixed",
             storage="fragment",
+            mask=mask,  # type: ignore[arg-type]
+            value_threshold=value_threshold,
             kv_heads=2,
         )
         if candidates(FAMILIES["attend"], problem):
@@ -111,6 +122,17 @@ def _fragment_problems(head_dim: int) -> Iterator[Problem]:
             yield PrefillProblem(
                 head_dim, head_dim, *widths, dtype, "mixed", storage, heads == 2, heads, 1, 2  # type: ignore[arg-type]
             )  # fmt: skip
+
+
+def long_problems() -> tuple[Problem, ...]:
+    """Attention over LONG tokens: every storage, and values that are not packed or not all read."""
+    tiles = AttendProblem(128, 128, 4, 3, 4, codebook="mixed", kv_heads=1, context=LONG)
+    return (
+        tiles,
+        replace(tiles, storage="fragment"),
+        replace(tiles, storage="fragment", value_threshold=1e-6),
+        replace(tiles, key_bits=EXACT),
+    )
 
 
 def chosen_configs(problem: Problem, every: int) -> list[Config]:
@@ -131,15 +153,24 @@ def verify_all(
     for dim in head_dims:
         for problem in problems(dim):
             for config in chosen_configs(problem, every):
-                outcome = _verify(problem, config, backend)
+                outcome = verify_one(problem, config, backend)
                 progress(outcome)
                 outcomes.append(outcome)
     return outcomes
 
 
-def _verify(problem: Problem, config: Config, backend: str) -> Outcome:
+def verify_long(backend: str, tokens: int = LONG) -> Iterator[Outcome]:
+    """Attention over so many tokens, by the defaults. LONG takes about 1 GB of memory beside the
+    kernel's, and most of its time goes to the reference."""
+    for problem in long_problems():
+        default = FAMILIES[family_of(problem)].default(problem)
+        yield verify_one(problem, default, backend, tokens)
+
+
+def verify_one(problem: Problem, config: Config, backend: str, tokens: int = TOKENS) -> Outcome:
+    """One variant, launched once. A failure is an outcome, never an exception."""
     try:
         compiled = registry.compile(problem, config, backend)
-        return Outcome(problem, config, compiled.verify(tokens=TOKENS))
+        return Outcome(problem, config, compiled.verify(tokens=tokens))
     except (InvalidVariant, RuntimeError, ValueError) as error:
         return Outcome(problem, config, None, str(error))

@@ -10,6 +10,15 @@ from tqgen_kernels.quant.codebook import CodebookKind, check_bits, check_pair
 Guard = Literal["off", "warn", "on"]
 
 
+def check_threshold(value: object) -> None:
+    """Raises ValueError unless it can be a value threshold."""
+    if type(value) is not float or not (value == 0.0 or 1e-30 <= value < 1.0):
+        raise ValueError(
+            f"value_threshold {value!r} is not supported: give a softmax weight from 1e-30 to "
+            "below 1.0, or 0.0 for none."
+        )
+
+
 @dataclass(frozen=True)
 class Scheme:
     """How keys and values are compressed.
@@ -26,6 +35,9 @@ class Scheme:
         does not see. Without sinks it is off: a sink's key lies far from all others.
     guard: what happens when the first tiles of a layer would change its attention beyond a bound
         (cache/guard.py): "on" keeps that layer's keys in 8 bits or exact, "warn" only says so.
+    value_threshold: decode steps need not read the values of tokens whose softmax weight is below
+        it (a tile of 32 is left out where all are); 0.0, the default, reads all. What is stored
+        does not depend on it.
     Raises ValueError for anything else.
     """
 
@@ -38,6 +50,7 @@ class Scheme:
     codebook: CodebookKind = "mixed"
     centre: bool = True
     guard: Guard = "on"
+    value_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         for name, bits in (("key_bits", self.key_bits), ("value_bits", self.value_bits)):
@@ -52,6 +65,7 @@ class Scheme:
             if type(flag) is not bool:
                 raise ValueError(f"{name} {flag!r}: give True or False.")
         check_pair(self.codebook)
+        check_threshold(self.value_threshold)
         if self.guard not in get_args(Guard):
             raise ValueError(f"guard {self.guard!r} is unknown: use one of off, warn, on.")
 

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tqgen_kernels.codegen.families import fragment, scoring, vectors
+from tqgen_kernels.codegen.families.attend_reference import attention_of_row
 from tqgen_kernels.codegen.families.combine import MAX_SPLITS
-from tqgen_kernels.codegen.families.encode import unpack_tiles
 from tqgen_kernels.codegen.family import Arrays, Example, Family, Restriction, Tunable, Verification
-from tqgen_kernels.codegen.problem import AttendProblem
+from tqgen_kernels.codegen.problem import EXACT, AttendProblem
 from tqgen_kernels.codegen.variant import Config, Launch, Shape
-from tqgen_kernels.quant import reference
 from tqgen_kernels.quant.codebook import codebook, side_kind
 from tqgen_kernels.quant.packing import TILE
 from tqgen_kernels.quant.rotation import signs, unrotate
@@ -26,7 +25,10 @@ _GROUPS = Tunable(
 )
 
 
-HEADER = 12  # numbers of `params` before those of the rows
+HEADER = 15  # numbers of `params` before those of the rows
+
+
+_LEADING, _GONE = 4, 5  # of the exact side of examples
 
 
 class Row(NamedTuple):
@@ -41,6 +43,11 @@ class Row(NamedTuple):
     def live_tiles(self) -> int:
         """Tiles that hold a token that is seen."""
         return self.tiles - self.unseen // TILE
+
+    @property
+    def packed(self) -> int:
+        """Packed tokens that are seen."""
+        return self.tiles * TILE - self.unseen
 
 
 def layouts(p: AttendProblem) -> tuple[str, str]:
@@ -85,7 +92,16 @@ def _context(p: AttendProblem, config: Config) -> dict[str, Any]:
         "mask": p.mask,
         "fresh": p.fresh,
         "scalar": vectors.SCALARS[p.dtype],
+        "value_threshold": p.value_threshold,
         "value_dim": p.value_dim,
+        **_value_context(p),
+    }
+
+
+def _value_context(p: AttendProblem) -> dict[str, Any]:
+    if p.value_bits == EXACT:
+        return {"value_bits": 0}
+    return {
         "value_bits": p.value_bits,
         "value_tile_words": vectors.tile_words(p.value_dim, p.value_bits, "value"),
         "value_centroids": list(
@@ -118,7 +134,7 @@ def _threadgroup_memory(p: AttendProblem, config: Config) -> int:
     floats = rows * max(p.key_dim, p.value_dim) + simdgroups * rows * (TILE + 2)
     floats += rows * p.key_dim if config["layout"] == "token" else 0
     if config["lookup"] == "threadgroup":
-        floats += (1 << p.key_bits) + (1 << p.value_bits)
+        floats += sum(1 << bits for bits in (p.key_bits, p.value_bits) if bits != EXACT)
     return 4 * floats
 
 
@@ -135,16 +151,18 @@ def params(
     scale: float,
     splits: int,
     mask_strides: tuple[int, int, int] = (0, 0, 0),
+    exact_side: tuple[int, int, int] = (0, 0, 0),
 ) -> tuple[int, ...]:
-    """The numbers that attend and combine read, in their order: twelve, then three a row.
+    """The numbers that attend and combine read, in their order: HEADER, then three a row.
 
     room: tiles that a head has room for; each: tiles of a split; heads and q_len: of the queries;
     gqa: heads that share a kv head; window: tokens that the exact window has room for.
+    exact_side: of a side that is not packed, the tokens that it has room for, those at its start
+    that come before the packed ones of the other side, and those after them that were dropped.
     """
     header = (gqa, room, each, heads, window, scoring.scale_bits(scale), splits, q_len, key_dim)
-    return (
-        header + mask_strides + tuple(n for row in rows for n in (row.unseen, row.tiles, row.exact))
-    )
+    table = (n for row in rows for n in (row.unseen, row.tiles, row.exact))
+    return (*header, *mask_strides, *exact_side, *table)
 
 
 def rows_of(numbers: Any) -> list[Row]:
@@ -176,30 +194,25 @@ def _example(
 
     With `tokens`, which is for verifying, the rows of a batch are of different lengths.
     """
-    key_layout, value_layout = layouts(p)
     ragged, tokens = tokens is not None, tokens or p.context
     exact = max(p.q_len, min(tokens, 70))
     tiles = max(0, (tokens - exact) // TILE)
-    key_words, key_scales = scoring.example_tiles(p, p.key_dim, p.key_bits, key_layout, tiles, rng)
-    value_words, value_scales = scoring.example_tiles(
-        p, p.value_dim, p.value_bits, value_layout, tiles, rng
-    )
-    window = (p.batch, p.kv_heads, exact + 3)
-    exact_keys, exact_values = (
-        vectors.to_dtype(rng.standard_normal((*window, dim), np.float32), p.dtype)
-        for dim in (p.key_dim, p.value_dim)
-    )
-    inputs = {
-        "queries": scoring.example_queries(p, p.key_dim, rng),
-        "key_words": key_words,
-        "key_scales": key_scales,
-        "value_words": value_words,
-        "value_scales": value_scales,
-        "exact_keys": exact_keys,
-        "exact_values": exact_values,
-        "key_centre": vectors.to_dtype(
-            rng.standard_normal((p.batch, p.kv_heads, 1, p.key_dim), np.float32), p.dtype
-        ),
+    window = exact + 3
+    inputs = {"queries": scoring.example_queries(p, p.key_dim, rng)}
+    for side, layout in zip(("key", "value"), layouts(p), strict=True):
+        dim, bits = getattr(p, f"{side}_dim"), getattr(p, f"{side}_bits")
+        room = window if bits != EXACT else window + _GONE + tiles * TILE
+        held = rng.standard_normal((p.batch, p.kv_heads, room, dim), np.float32)
+        inputs[f"exact_{side}s"] = vectors.to_dtype(held, p.dtype)
+        if bits != EXACT:
+            words, scales = scoring.example_tiles(p, dim, bits, layout, tiles, rng)
+            inputs |= {f"{side}_words": words, f"{side}_scales": scales}
+    if p.value_threshold:
+        _make_some_tiles_matter(p, inputs)
+    centre = rng.standard_normal((p.batch, p.kv_heads, 1, p.key_dim), np.float32)
+    centre = centre if p.key_bits != EXACT else np.zeros_like(centre)
+    inputs |= {
+        "key_centre": vectors.to_dtype(centre, p.dtype),
         "signs": signs(p.key_dim, scoring.KEY_SEED),
     }
     casts = dict.fromkeys(("queries", "exact_keys", "exact_values", "key_centre"), p.dtype)
@@ -220,6 +233,20 @@ def _example_fresh(p: AttendProblem, rng: np.random.Generator) -> dict[str, NDAr
         name: vectors.to_dtype(rng.standard_normal((*shape, dim), np.float32), p.dtype)
         for name, dim in (("fresh_keys", p.key_dim), ("fresh_values", p.value_dim))
     }
+
+
+def _make_some_tiles_matter(p: AttendProblem, inputs: dict[str, NDArray[Any]]) -> None:
+    """Large keys for every third tile; the others, whose keys are small, may be left out."""
+    if p.key_bits == EXACT:
+        keys = inputs["exact_keys"]
+        inputs["exact_keys"] = (
+            np.where(np.arange(keys.shape[2])[:, None] // TILE % 3, 0.02, 3) * keys
+        )
+        inputs["exact_keys"] = inputs["exact_keys"].astype(keys.dtype)
+        return
+    scales = inputs["key_scales"]
+    factor = np.where(np.arange(scales.shape[2]) % 3, 0.02, 4)[:, None]
+    inputs["key_scales"] = (scales * factor).astype(np.float16)
 
 
 def _example_mask(p: AttendProblem, tokens: int, rng: np.random.Generator) -> NDArray[Any]:
@@ -252,6 +279,10 @@ def _adapt(p: AttendProblem, example: Example, config: Config) -> Example:
 def _with_rows(p: AttendProblem, example: Example, rows: Sequence[Row], config: Config) -> Example:
     tiles, exact = example.scalars["tiles"], example.scalars["exact"]
     splits, each = splits_for(p, config, p.batch * p.kv_heads, tiles)
+    exact_side = (0, 0, 0)
+    if EXACT in (p.key_bits, p.value_bits):
+        room = exact + 3 + _GONE + tiles * TILE
+        exact_side = (room, min(_LEADING, exact), _GONE)
     numbers = params(
         rows,
         room=tiles + 1,
@@ -264,61 +295,41 @@ def _with_rows(p: AttendProblem, example: Example, rows: Sequence[Row], config: 
         scale=p.key_dim**-0.5,
         splits=splits,
         mask_strides=(0, 0, 0) if p.mask == "none" else mask_strides(example.inputs["mask"].shape),
+        exact_side=exact_side,
     )
     inputs = {**example.inputs, "params": np.array(numbers, np.int32)}
     return replace(example, inputs=inputs, scalars={**example.scalars, "splits": splits})
 
 
-def expected_output(p: AttendProblem, example: Example) -> np.ndarray[Any, np.dtype[np.float64]]:
+def expected_output(p: AttendProblem, example: Example) -> NDArray[np.float64]:
     """The attention (batch, heads, q_len, value_dim) over what the example holds, in float64."""
+    return _expected(p, example)[0]
+
+
+def _expected(p: AttendProblem, example: Example) -> tuple[NDArray[np.float64], ...]:
+    """It, and how far off each query's may be where values below the threshold are left out."""
     rows = rows_of(example.inputs["params"])
-    return np.concatenate([_expected_row(p, example, i, row) for i, row in enumerate(rows)])
-
-
-def _expected_row(
-    p: AttendProblem, example: Example, i: int, row: Row
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    sides = []
-    for name, layout, dim, bits, seed in (
-        ("key", layouts(p)[0], p.key_dim, p.key_bits, scoring.KEY_SEED),
-        ("value", layouts(p)[1], p.value_dim, p.value_bits, scoring.VALUE_SEED),
-    ):
-        words = example.inputs[f"{name}_words"][i : i + 1, :, : row.tiles]
-        codes = unpack_tiles(words, dim, bits, layout)
-        scales = example.inputs[f"{name}_scales"][i : i + 1, :, : row.tiles]
-        encoded = reference.Encoded(codes, scales.reshape(codes.shape[:-1]))
-        kind = side_kind(p.codebook, "key" if name == "key" else "value")
-        packed = reference.decode(encoded, bits, seed, codebook=kind)[:, :, row.unseen :]
-        window = np.asarray(example.inputs[f"exact_{name}s"], np.float64)[i : i + 1, :, : row.exact]
-        if p.fresh:
-            fresh = np.asarray(example.inputs[f"fresh_{name}s"], np.float64)[i : i + 1]
-            window = np.concatenate([window, fresh], axis=2)
-        if name == "key":
-            window = window - np.asarray(example.inputs["key_centre"], np.float64)[i : i + 1]
-        sides.append(np.concatenate([packed, window], axis=2))
-    keys, values = sides
-    if p.mask == "none":
-        later = np.arange(keys.shape[2]) > keys.shape[2] - p.q_len + np.arange(p.q_len)[:, None]
-        mask = np.where(later, -np.inf, 0.0)
-    else:
-        given = example.inputs["mask"][i : i + 1, :, :, : keys.shape[2]]
-        mask = np.where(given, 0.0, -np.inf) if p.mask == "boolean" else given.astype(np.float64)
-    queries = example.inputs["queries"][i : i + 1]
-    return reference.attend(queries, keys, values, p.key_dim**-0.5, mask)
+    found = [attention_of_row(p, example, i, row) for i, row in enumerate(rows)]
+    return np.stack([out for out, _ in found]), np.stack([lost for _, lost in found])
 
 
 def _verify(p: AttendProblem, example: Example, outputs: Arrays) -> Verification:
     """Merges the partials as combine would, in float64."""
-    expected = expected_output(p, example)
+    expected, lost = _expected(p, example)
     partials = np.asarray(outputs["partials"], np.float64)
     largest, total = np.moveaxis(np.asarray(outputs["statistics"], np.float64), -1, 0)
     weight = np.exp2(largest - largest.max(-1, keepdims=True))
     parts = partials * weight[..., None]
-    merged = unrotate(parts[:, :-1].sum(1), scoring.VALUE_SEED) + parts[:, -1]
-    merged /= (weight * total).sum(-1, keepdims=True)
+    packed = parts[:, :-1].sum(1)
+    merged = packed if p.value_bits == EXACT else unrotate(packed, scoring.VALUE_SEED)
+    merged = (merged + parts[:, -1]) / (weight * total).sum(-1, keepdims=True)
     merged = merged.reshape(expected.shape)
     if p.fresh and not _windows_are_right(p, example, outputs):
         return Verification(np.inf, 0.0, "the windows that are written, exactly")
+    if p.value_threshold:
+        error = merged - expected
+        length = np.linalg.norm(error, axis=-1, keepdims=True)
+        merged = expected + error * (1 - np.minimum(1, lost[..., None] / np.maximum(length, 1e-30)))
     if p.storage == "fragment":
         return fragment.verification(merged, expected)
     return vectors.relative_l2(merged, expected, 2e-5)
@@ -337,9 +348,12 @@ def _windows_are_right(p: AttendProblem, example: Example, outputs: Arrays) -> b
 
 
 def _extra_inputs(p: AttendProblem) -> tuple[str, ...]:
-    if p.fresh:
-        return ("fresh_keys", "fresh_values")
-    return () if p.mask == "none" else ("mask",)
+    keys = () if p.key_bits == EXACT else ("key_words", "key_scales")
+    values = () if p.value_bits == EXACT else ("value_words", "value_scales")
+    exact = ("exact_keys", "exact_values", "key_centre", "signs", "params")
+    fresh = ("fresh_keys", "fresh_values") if p.fresh else ()
+    mask = () if p.mask == "none" else ("mask",)
+    return (*keys, *values, *exact, *fresh, *mask)
 
 
 def _bytes_moved(p: AttendProblem) -> int:
@@ -353,25 +367,15 @@ def _default(p: AttendProblem) -> Config:
         return fragment.default(p)
     wide = max(p.key_dim, p.value_dim) > 256
     rows = min(4 if wide else 8, 1 << (p.gqa * p.q_len - 1).bit_length())
-    return Config.of(layout="token", lookup="threadgroup", rows=rows, simdgroups=4, groups=512)
+    layout = "dim" if p.key_bits == EXACT else "token"
+    return Config.of(layout=layout, lookup="threadgroup", rows=rows, simdgroups=4, groups=512)
 
 
 ATTEND = Family(
     name="attend",
     problem=AttendProblem,
     template="attend/{template}.metal.jinja",
-    inputs=(
-        "queries",
-        "key_words",
-        "key_scales",
-        "value_words",
-        "value_scales",
-        "exact_keys",
-        "exact_values",
-        "key_centre",
-        "signs",
-        "params",
-    ),
+    inputs=("queries",),
     extra_inputs=_extra_inputs,
     outputs=("partials", "statistics"),
     extra_outputs=lambda p: ("window_keys", "window_values") if p.fresh else (),

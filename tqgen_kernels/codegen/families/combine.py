@@ -35,6 +35,7 @@ def _context(p: CombineProblem, config: Config) -> dict[str, Any]:
         "scalar": vectors.SCALARS[p.dtype],
         "held": max(2, min(8, 256 // p.value_dim * 4)),  # in registers
         "sinks": p.sinks,
+        "exact": p.exact,
         "m": m,
         "power": power,
         "hadamard_columns": vectors.hadamard_rows(p.value_dim, transposed=True),
@@ -99,7 +100,8 @@ def _verify(p: CombineProblem, example: Example, outputs: Arrays) -> Verificatio
     largest, total = statistics[..., 0], statistics[..., 1]
     weight = np.exp2(largest - largest.max(-1, keepdims=True))
     parts = partials * weight[..., None]
-    merged = unrotate(parts[:, :-1].sum(1), _SEED) + parts[:, -1]
+    packed = parts[:, :-1].sum(1)
+    merged = (packed if p.exact else unrotate(packed, _SEED)) + parts[:, -1]
     sums = (weight * total).sum(-1, keepdims=True)
     if p.sinks:
         sums += _sink_weights(example.inputs) * np.exp2(-largest.max(-1, keepdims=True))

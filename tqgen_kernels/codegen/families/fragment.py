@@ -80,6 +80,8 @@ def context(p: AttendProblem, config: Config) -> dict[str, Any]:
         "passes": scoring.passes(p, config),
         "regions": regions(p, config),
         "scalar": vectors.SCALARS[p.dtype],
+        "mask": p.mask,
+        "value_threshold": p.value_threshold,
     }
 
 

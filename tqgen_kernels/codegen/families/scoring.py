@@ -9,6 +9,7 @@ import numpy as np
 
 from tqgen_kernels.codegen.families import vectors
 from tqgen_kernels.codegen.family import Restriction, Tunable
+from tqgen_kernels.codegen.problem import EXACT
 from tqgen_kernels.codegen.space import MAX_THREADS
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.quant.codebook import codebook, side_kind
@@ -32,7 +33,8 @@ SIMDGROUPS = Tunable("simdgroups", (4, 8, 2), "SIMD groups of a threadgroup")
 
 def lookup_restrictions(*bits: str) -> tuple[Restriction, ...]:
     def most(problem: Any) -> int:
-        return max(int(getattr(problem, name)) for name in bits)
+        packed = (int(getattr(problem, name)) for name in bits)
+        return max(n for n in packed if n != EXACT)
 
     return (
         Restriction(
@@ -42,6 +44,10 @@ def lookup_restrictions(*bits: str) -> tuple[Restriction, ...]:
         Restriction(
             "a chain of selects has at most 16 ends",
             lambda p, c: c["lookup"] != "select" or most(p) <= 4,
+        ),
+        Restriction(
+            "lanes share the coordinates of keys that are not packed",
+            lambda p, c: c["layout"] == "dim" or getattr(p, "key_bits", 1) != EXACT,
         ),
         Restriction(
             "rows beyond the next power of two of gqa * q_len stay empty",
@@ -60,12 +66,18 @@ def passes(problem: Any, config: Config) -> int:
 
 
 def context(problem: Any, config: Config, key_dim: int, key_bits: int) -> dict[str, Any]:
+    """What both templates see. key_bits is 0 there where the keys are not packed."""
     m, power = factor(key_dim)
+    packed: dict[str, Any] = {"key_bits": 0}
+    if key_bits != EXACT:
+        packed = {
+            "key_bits": key_bits,
+            "key_tile_words": vectors.tile_words(key_dim, key_bits, "key"),
+            "key_centroids": list(codebook(key_dim, key_bits, side_kind(problem.codebook, "key"))),
+        }
     return {
+        **packed,
         "key_dim": key_dim,
-        "key_bits": key_bits,
-        "key_tile_words": vectors.tile_words(key_dim, key_bits, "key"),
-        "key_centroids": list(codebook(key_dim, key_bits, side_kind(problem.codebook, "key"))),
         "m": m,
         "power": power,
         "hadamard_rows": vectors.hadamard_rows(key_dim, transposed=False),

@@ -305,9 +305,10 @@ class Store:
         if not isinstance(one, PackedSide) or not isinstance(other, ExactSide):
             return None
         words, scales = one.words, one.scales
-        known = words is not None and scales is not None and one.chunk is None and one.tiles
+        if words is None or scales is None or one.chunk is not None or not one.tiles:
+            return None
         # A head_dim without a rotation has no kernel; plain MLX dequantises a few heads at a time.
-        if not known or backends.default_name() == backends.PORTABLE or not _has_kernels(other):
+        if backends.default_name() == backends.PORTABLE or not _has_kernels(other):
             return None
         held, nothing = (words, scales), no_tiles(*one.shape[:2])
         return Packed(

@@ -167,7 +167,7 @@ template <typename Table>
 inline float value_centroid(uint code, Table table) {
   return table[code];
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk128_dv128_kb4_vb3_gqa8_q1_f16_mixed_token_threadgroup_rows8_sg4_7994a34426_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk128_dv128_kb4_vb3_gqa8_q1_f16_mixed_token_threadgroup_rows8_sg4_b8739fe367_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -187,7 +187,7 @@ inline float value_centroid(uint code, Table table) {
 // Flash decode. Each split takes its tiles of the packed tokens, the last one the exact window; each
 // leaves a maximum, a sum and an accumulator (rotated, but for the exact window).
 // params: [1] tiles that a head has room for, [2] tiles of a split, [3] query heads, [4] tokens that
-//         the exact window has room for, [5] the softmax scale's bits, [6] splits; from [12] on,
+//         the exact window has room for, [5] the softmax scale's bits, [6] splits; from [15] on,
 //         for each row of the batch: packed tokens that it does not see, tiles, exact tokens
 threadgroup float query[ROWS * MOST_DIM];
 threadgroup float4 query4[ROWS * KEY_DIM / 4];
@@ -202,7 +202,7 @@ const uint split = threadgroup_position_in_grid.y == 0 ? splits : threadgroup_po
 const uint head = threadgroup_position_in_grid.z / PASSES;
 const uint first_row = threadgroup_position_in_grid.z % PASSES * ROWS;
 const int rows = min(ROWS, HEAD_ROWS - int(first_row));
-const auto held = params + 12 + int(head) * GQA / params[3] * 3;
+const auto held = params + 15 + int(head) * GQA / params[3] * 3;
 const uint unseen = held[0];  // packed tokens, before those that the row sees
 const uint start = unseen / 32 + split * params[2];
 const uint end = split < splits ? min(start + params[2], uint(held[1])) : start;
@@ -254,7 +254,6 @@ for (int r = 0; r < ROWS; ++r) {
 for (uint tile = start + simdgroup; tile < end; tile += SIMDGROUPS) {
   const uint stored = head * params[1] + tile;
   const auto keys = key_words + stored * KEY_TILE_WORDS;
-  const auto values = value_words + stored * VALUE_TILE_WORDS;
   float score[ROWS];
   for (int r = 0; r < ROWS; ++r) {
     score[r] = 0.0f;
@@ -287,6 +286,7 @@ for (uint tile = start + simdgroup; tile < end; tile += SIMDGROUPS) {
   simdgroup_barrier(mem_flags::mem_threadgroup);
 
   // A lane owns coordinates lane, lane + 32, ... and walks the tile's 32 tokens, four at a time.
+  const auto values = value_words + stored * VALUE_TILE_WORDS;
   uint streams[PER_LANE][VALUE_BITS];
 #pragma unroll
   for (int i = 0; i < PER_LANE; ++i) {
@@ -333,8 +333,8 @@ for (int token = simdgroup * 4; token < exact; token += SIMDGROUPS * 4) {
 #pragma unroll
   for (int t = 0; t < 4; ++t) {
     const int at = min(token + t, exact - 1);
-    const auto key_row = exact_keys + (head * params[4] + at) * KEY_DIM;
-    const auto value_row = exact_values + (head * params[4] + at) * VALUE_DIM;
+    const auto key_row = exact_keys + (head * params[4] + uint(at)) * KEY_DIM;
+    const auto value_row = exact_values + (head * params[4] + uint(at)) * VALUE_DIM;
 #pragma unroll
     for (int i = 0; i < KEY_PER_LANE; ++i) {
       const uint dim = i * 32 + lane;

@@ -411,7 +411,7 @@ inline float load_exact_values(
   }
   return 1.0f;
 }
-[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa3_q1_f16_mixed_fragment_rows8_sg4_fl2_resident12_51c8140975_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
+[[kernel]] void custom_kernel_tqgen_attend_dk64_dv64_kb3_vb3_gqa3_q1_f16_mixed_fragment_rows8_sg4_fl2_resident12_6f31f88b09_float16_t_uint32_t_float16_t_uint32_t_float16_t_float16_t_float16_t_float16_t_float_int32_t_float_float(
   const device float16_t* queries [[buffer(0)]],
   const device uint32_t* key_words [[buffer(1)]],
   const device float16_t* key_scales [[buffer(2)]],
@@ -433,7 +433,7 @@ inline float load_exact_values(
 // A SIMD group takes a tile: scores (tokens x query rows) = keys * queries, then output (coordinates
 // x query rows) += values * weights, where a lane's scores are its weights.
 // params: [1] tiles that a head has room for, [2] tiles of a split, [3] query heads, [4] tokens that
-//         the exact window has room for, [5] the softmax scale's bits, [6] splits; from [12] on,
+//         the exact window has room for, [5] the softmax scale's bits, [6] splits; from [15] on,
 //         for each row of the batch: packed tokens that it does not see, tiles, exact tokens
 threadgroup float staged[STAGED];
 threadgroup float peaks[ROWS];
@@ -450,7 +450,7 @@ const bool packed = split < splits;
 const uint head = threadgroup_position_in_grid.z / PASSES;
 const uint first_row = threadgroup_position_in_grid.z % PASSES * ROWS;
 const int rows = min(ROWS, HEAD_ROWS - int(first_row));
-const auto held = params + 12 + int(head) * GQA / params[3] * 3;
+const auto held = params + 15 + int(head) * GQA / params[3] * 3;
 const uint unseen = held[0];  // packed tokens, before those that the row sees
 const uint start = unseen / 32 + split * params[2];
 const uint end = split < splits ? min(start + params[2], uint(held[1])) : start;

@@ -111,7 +111,7 @@ def _fragment_problems(head_dim: int) -> Iterator[Problem]:
         )
         if candidates(FAMILIES["attend"], problem):
             yield problem
-            if q_len == 1 and gqa < 16:
+            if q_len == 1 and gqa < 16 and mask == "none":
                 yield replace(problem, fresh=True)
     if head_dim <= MAX_PREFILL_DIM:
         for widths, dtype, storage, heads in (

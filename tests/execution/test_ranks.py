@@ -18,7 +18,8 @@ from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.problem import DequantizeProblem, Problem, family_of, format_problem
 from tqgen_kernels.codegen.render import render, template_hash
 from tqgen_kernels.codegen.space import candidates
-from tqgen_kernels.execution import kernels, ranks, registry
+from tqgen_kernels.execution import ranks, registry
+from tqgen_kernels.execution.storage import storage_for
 from tqgen_kernels.quant.scheme import Scheme
 from tqgen_kernels.tuning.database.folder import Database
 from tqgen_kernels.tuning.record.environment import detect
@@ -37,6 +38,7 @@ from mlx_lm import load
 from mlx_lm.utils import sharded_load
 from tqgen_kernels import make_prompt_cache
 from tqgen_kernels.execution import kernels, registry
+from tqgen_kernels.execution.storage import storage_for
 from tqgen_kernels.codegen.problem import parse_problem
 from tqgen_kernels.quant.scheme import Scheme
 
@@ -44,7 +46,7 @@ problem = parse_problem(sys.argv[3])
 
 def state():
     choice = registry.choose(problem, "emulated")
-    return [choice.origin, str(choice.config), kernels.storage_for(Scheme(), 32, 32)]
+    return [choice.origin, str(choice.config), storage_for(Scheme(), 32, 32)]
 
 group = mx.distributed.init(strict=True)
 before = state()
@@ -150,12 +152,12 @@ def test_a_follower_never_tunes_and_takes_the_leaders_storage(
     try:
         choice = registry.choose(PROBLEM, "emulated")
         assert (choice.origin, choice.config) == ("default", CONFIGS[0])
-        assert kernels.storage_for(Scheme(), 64, 64) == "fragment"
-        assert kernels.storage_for(Scheme(), 48, 48) == "tiles"  # no matrix unit takes that
+        assert storage_for(Scheme(), 64, 64) == "fragment"
+        assert storage_for(Scheme(), 48, 48) == "tiles"  # no matrix unit takes that
         elsewhere = change(leader.environment, backend="cuda")
         registry.follow(type(leader)(elsewhere, True, "tiles", leader.own, leader.bundled))
         monkeypatch.setenv("TQGEN_AUTOTUNE", "off")
         assert registry.choose(PROBLEM, "emulated").detail == "the declared default"
     finally:
         registry.follow(None)
-    assert kernels.storage_for(Scheme(), 64, 64) == "tiles"
+    assert storage_for(Scheme(), 64, 64) == "tiles"

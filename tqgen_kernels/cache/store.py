@@ -18,8 +18,8 @@ from tqgen_kernels.cache.side import PackedSide, SideScheme
 from tqgen_kernels.codegen.families.attend import Row
 from tqgen_kernels.codegen.problem import EXACT
 from tqgen_kernels.execution import operations
-from tqgen_kernels.execution.kernels import storage_for
 from tqgen_kernels.execution.operations import MAX_Q_LEN
+from tqgen_kernels.execution.storage import storage_for
 from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.quant.hadamard import supported_dims
 from tqgen_kernels.quant.scheme import Scheme

@@ -162,7 +162,7 @@ def _problems(
     from tqgen_kernels.codegen.bundled import bundled_problems
     from tqgen_kernels.codegen.model import AttentionShape, model_problems, shape_of
     from tqgen_kernels.codegen.problem import parse_problem
-    from tqgen_kernels.execution.kernels import storage_for
+    from tqgen_kernels.execution.storage import storage_for
     from tqgen_kernels.quant.layered import distinct
 
     ways = [bool(texts), bundled, model is not None, head_dim is not None]

@@ -344,13 +344,8 @@ FAMILY_OF: dict[type, str] = {
     PrefillProblem: "prefill",
 }
 # Named only where they differ.
-_UNSPELLED = {
-    "mask": "none",
-    "fresh": False,
-    "sinks": False,
-    "exact": False,
-    "value_threshold": 0.0,
-}
+_OFF: dict[str, object] = dict.fromkeys(("fresh", "sinks", "exact"), False)
+_UNSPELLED = _OFF | {"mask": "none", "value_threshold": 0.0}
 _PROBLEMS = {family: cls for cls, family in FAMILY_OF.items()}
 
 

@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from tqgen_kernels.execution import kernels, registry
+from tqgen_kernels.execution.storage import wanted_storage
 from tqgen_kernels.tuning.database.snapshot import decode_snapshot, encode_snapshot
 
 MAX_BYTES = 64 * 2**20
@@ -34,7 +35,7 @@ def agree(group: mx.distributed.Group) -> None:
     with _lock:
         if key in _agreed:
             return
-        mine = encode_snapshot(registry.snapshot(kernels.wanted_storage()))
+        mine = encode_snapshot(registry.snapshot(wanted_storage()))
         registry.follow(decode_snapshot(_from_first(mine, group)))
         kernels.forget()
         _agreed.add(key)

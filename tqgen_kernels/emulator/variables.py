@@ -247,7 +247,7 @@ def _load(c: _Checks, line: str, match: re.Match[str], debug: str) -> None:
     if kind[0] != "<" and variable in c.f.copies:  # an argument may have fields nobody reads
         whole = c.emit(f"icmp eq i64 {_size(kind)}, {_size(c.f.types[variable])}")
         value = c.emit(f"select i1 {whole}, {integers} {value}, {integers} -1")
-    if debug:
+    if debug and not match["name"].startswith("%bf.load"):  # a word that holds bit-fields
         c.read[match["name"]] = _Read(value, integers, variable, debug)
 
 

@@ -127,3 +127,11 @@ S make(int k) { S s; s.a = k; s.b = 2 * k; return s; }
 S s = make(2), r = make(3);
 s = r;
 out[i] = s.a + s.b;
+
+//: bit_fields_are_written_one_by_one correct
+struct Bits { uint low : 4; uint high : 4; };
+//: kernel
+Bits b;
+b.low = i & 15;
+b.high = 3;
+out[i] = b.low + b.high;

@@ -2,6 +2,7 @@
 #pragma once
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
 #pragma OPENCL EXTENSION __cl_clang_function_pointers : enable
+#pragma OPENCL EXTENSION __cl_clang_bitfields : enable
 
 #define __METAL__ 1
 #define __METAL_VERSION__ 310

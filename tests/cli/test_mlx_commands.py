@@ -199,6 +199,12 @@ def test_requests_that_mlx_lms_server_dies_of_are_refused(
     assert post(port, {"prompt": "a", "max_tokens": 2})["usage"]["completion_tokens"] == 2
 
 
+def test_a_port_in_use_is_one_line(server: tuple[int, Path], tiny_model_path: Path) -> None:
+    ran = tqgen("serve", "--model", str(tiny_model_path), "--port", str(server[0]))
+    assert ran.returncode == 2
+    assert f", port {server[0]} (Address already in use)" in ran.stderr
+
+
 def test_models_are_listed_without_a_hub(server: tuple[int, Path], tiny_model_path: Path) -> None:
     with urlopen(f"http://127.0.0.1:{server[0]}/v1/models", timeout=60) as response:
         names = [model["id"] for model in json.load(response)["data"]]

@@ -20,6 +20,9 @@ from tqgen_kernels.quant.scheme import Guard, Scheme
 _INDEXED = ("deepseek_v32", "glm_moe_dsa", "minimax_m3_vl", "minimax_m3")
 
 
+KEPT = 4  # first tokens that stay under max_kv_size, as mlx-lm has it
+
+
 def register() -> None:
     """Make mlx-lm's load_prompt_cache and CacheList find these classes by name."""
     for cls in (
@@ -111,8 +114,13 @@ def _plain_caches(model: Any, max_kv_size: int | None) -> list[Any]:
     plain: Any = mlx_caches.KVCache
     if max_kv_size is None:
         return [plain() for _ in layers]
+    if max_kv_size <= KEPT:
+        raise ValueError(
+            f"max_kv_size {max_kv_size} is not supported: the first {KEPT} tokens stay, "
+            f"give at least {KEPT + 1}."
+        )
     rotating: Any = mlx_caches.RotatingKVCache
-    return [rotating(max_size=max_kv_size, keep=4) for _ in layers]
+    return [rotating(max_size=max_kv_size, keep=KEPT) for _ in layers]
 
 
 def _compressed(layer: Any, scheme: Scheme, model_type: str, windows: bool, label: str = "") -> Any:

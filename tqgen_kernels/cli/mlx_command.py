@@ -114,6 +114,7 @@ def serve(
         refusals.refuse(server)
         install.show_savings(server)
         install.list_models_without_a_hub(server)
+        install.refuse_a_port_in_use(server)
         # The layers of one rank may have nothing to seal where those of another have: ranks that
         # hold different layers would not agree on what to reuse.
         if equal_answers and "--pipeline" not in context.args:

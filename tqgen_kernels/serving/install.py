@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from types import SimpleNamespace
 from typing import Any
 
+import mlx.core as mx
 from huggingface_hub.errors import CacheNotFound
 
 from tqgen_kernels.serving.generator import SealedBatchGenerator
@@ -25,6 +27,35 @@ def list_models_without_a_hub(server: Any) -> None:
             return SimpleNamespace(repos=frozenset())
 
     server.scan_cache_dir = scan_or_nothing
+
+
+def refuse_a_port_in_use(server: Any) -> None:
+    """Look whether the server can listen before its generation thread starts, which would keep the
+    process alive for nothing."""
+    run = server.run
+
+    def run_where_it_can(host: str, port: int, *args: Any) -> None:
+        if mx.distributed.init().rank() == 0:
+            check_port(host, port)
+        run(host, port, *args)
+
+    server.run = run_where_it_can
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises ValueError if nothing can listen there."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, _, _, address = found[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"The server cannot listen on {host}, port {port} ({reason}): give --host an address "
+            "of this machine, and --port one that is free."
+        ) from error
 
 
 def equal_answers(server: Any) -> None:

@@ -225,3 +225,9 @@ def test_the_tokens_are_those_of_mlx_lms_own_caches(
     expected = CASES[case](roads, plain, tmp_path)
     assert CASES[case](roads, ours, tmp_path) == expected
     assert expected
+
+
+def test_a_prompt_cache_of_fewer_tokens_than_stay_is_refused(roads: Roads) -> None:
+    with pytest.raises(ValueError, match="max_kv_size 4 is not supported.*at least 5"):
+        make_prompt_cache(roads.model, 4)
+    assert make_prompt_cache(roads.model, 5)[0].max_size == 5

@@ -320,12 +320,6 @@ def test_windows_that_cannot_be_are_refused() -> None:
             RotatingTurboQuantKVCache(size, keep, bits=4)  # type: ignore[arg-type]
 
 
-def test_a_prompt_cache_of_fewer_tokens_than_stay_is_refused(model: Any) -> None:
-    with pytest.raises(ValueError, match="max_kv_size 4 is not supported.*at least 5"):
-        make_prompt_cache(model, 4)
-    assert make_prompt_cache(model, 5)[0].max_size == 5
-
-
 def test_a_batch_of_windows_sees_what_each_window_sees() -> None:
     def single() -> RotatingTurboQuantKVCache:
         return RotatingTurboQuantKVCache(40, keep=2, bits=4)

@@ -87,6 +87,16 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kernels.forget()
 
 
+def test_a_step_that_writes_its_token_runs_what_was_tuned_without(device: None) -> None:
+    step = replace(TILES, fresh=True)
+    (record,) = autotune([step], seconds=0.0)
+    assert record.parsed_problem == TILES
+    found = registry.kernel(step)
+    assert found.choice.origin == "exact record"
+    assert found.compiled is not None
+    assert found.compiled.variant.problem == step
+
+
 def test_where_dequantising_won_the_cache_dequantises(
     device: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,11 +111,11 @@ def explain(
     from tqgen_kernels.codegen.problem import family_of, format_problem, parse_problem
     from tqgen_kernels.tuning.database.select import explain as explain_choice
     from tqgen_kernels.tuning.database.validate import validate
-    from tqgen_kernels.tuning.record.buckets import bucketed
+    from tqgen_kernels.tuning.record.buckets import tuned_as
     from tqgen_kernels.tuning.record.environment import detect
     from tqgen_kernels.tuning.record.record import printable
 
-    asked = bucketed(parse_problem(problem))
+    asked = tuned_as(parse_problem(problem))
     environment = detect(backend or device_backend())
     user, bundled = _databases()
     default = FAMILIES[family_of(asked)].without_record(asked)

@@ -78,14 +78,14 @@ def tune(problems: Sequence[Problem], say: Say, progress: Progress) -> list[Reco
 def chosen(problems: Sequence[Problem], records: Sequence[Record]) -> list[Chosen]:
     """What the registry chose for each problem; `records` are those of `tune`."""
     from tqgen_kernels.execution.registry import kernel
-    from tqgen_kernels.tuning.record.buckets import bucketed
+    from tqgen_kernels.tuning.record.buckets import tuned_as
 
-    tuned = {bucketed(record.parsed_problem): record for record in records}
+    tuned = {tuned_as(record.parsed_problem): record for record in records}
     rows = []
     for problem in problems:
         choice = kernel(problem).choice
         runs = str(choice.config) if choice.config else "plain MLX"
-        record = tuned.get(bucketed(problem))
+        record = tuned.get(tuned_as(problem))
         tried = _tried(record) if record is not None else "-"
         rows.append(Chosen(label(problem), runs, choice.origin, choice.detail, tried))
     return rows

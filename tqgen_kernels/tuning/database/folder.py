@@ -17,7 +17,7 @@ from tqgen_kernels.files import (
     locked,
     write_atomically,
 )
-from tqgen_kernels.tuning.record.buckets import bucketed
+from tqgen_kernels.tuning.record.buckets import tuned_as
 from tqgen_kernels.tuning.record.environment import mismatches
 from tqgen_kernels.tuning.record.merge import comparable, merged
 from tqgen_kernels.tuning.record.record import (
@@ -58,7 +58,7 @@ class Database:
     notice: Callable[[str], None] = _warn
 
     def path(self, device_key: str, problem: Problem) -> Path:
-        name = re.sub(r"[^a-zA-Z0-9]+", "_", format_problem(bucketed(problem)))
+        name = re.sub(r"[^a-zA-Z0-9]+", "_", format_problem(tuned_as(problem)))
         return self.root / device_key / f"{name}.json"
 
     def load(self, device_key: str, problem: Problem) -> Record | None:

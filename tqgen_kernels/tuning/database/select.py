@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from tqgen_kernels.codegen.problem import Problem, family_of, format_problem
 from tqgen_kernels.codegen.variant import Config
-from tqgen_kernels.tuning.record.buckets import bucketed, same_text, smaller_contexts
+from tqgen_kernels.tuning.record.buckets import same_text, smaller_contexts, tuned_as
 from tqgen_kernels.tuning.record.decide import decide
 from tqgen_kernels.tuning.record.environment import Environment, mismatches
 from tqgen_kernels.tuning.record.label import config_label, format_time
@@ -76,7 +76,7 @@ def select(
     default: a str names a road that runs until a kernel was faster than it: of a record of another
     problem, too, the winner counts and not the best kernel.
     """
-    problem = bucketed(problem)
+    problem = tuned_as(problem)
     for step in _chain(problem, environment, database, bundled):
         choice = _judge(problem, environment, step, validate, isinstance(default, str))
         if isinstance(choice, Choice):
@@ -94,7 +94,7 @@ def explain(
     default: Config | str | None = None,
 ) -> list[Explanation]:
     """Every step of the chain that `select` takes, and those it does not come to."""
-    problem = bucketed(problem)
+    problem = tuned_as(problem)
     lines: list[Explanation] = []
     used: Origin | None = None
     seen = set()

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tqgen_kernels.codegen.problem import Problem, family_of, format_problem
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.database.folder import Database
-from tqgen_kernels.tuning.record.buckets import bucketed
+from tqgen_kernels.tuning.record.buckets import tuned_as
 from tqgen_kernels.tuning.record.decide import BASELINES, decide
 from tqgen_kernels.tuning.record.environment import Environment
 from tqgen_kernels.tuning.record.record import Damaged, OtherSchema, Record, Result, encode
@@ -39,7 +39,7 @@ class Recalled:
 
     def load(self, device_key: str, problem: Problem) -> Record | None:
         """The record of `problem`, in its bucket."""
-        wanted = format_problem(bucketed(problem))
+        wanted = format_problem(tuned_as(problem))
         return next(
             (
                 r

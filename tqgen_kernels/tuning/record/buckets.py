@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 from tqgen_kernels.codegen.problem import (
     CONTEXT_BUCKETS,
+    AttendProblem,
     PrefillProblem,
     Problem,
     batch_bucket,
@@ -27,6 +28,14 @@ def bucketed(problem: Problem) -> Problem:
         context=context_bucket(problem.context),
         batch=batch_bucket(problem.batch),
     )
+
+
+def tuned_as(problem: Problem) -> Problem:
+    """The problem whose record decides for `problem`: in its bucket, and with the newest tokens
+    in the window. The variants of both are the same, and do the same but for one write."""
+    if isinstance(problem, AttendProblem):
+        problem = replace(problem, fresh=False)
+    return bucketed(problem)
 
 
 def smaller_contexts(problem: Problem) -> tuple[Problem, ...]:

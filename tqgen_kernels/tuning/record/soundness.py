@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tqgen_kernels.codegen.problem import format_problem
 from tqgen_kernels.codegen.variant import Config
-from tqgen_kernels.tuning.record.buckets import bucketed
+from tqgen_kernels.tuning.record.buckets import tuned_as
 from tqgen_kernels.tuning.record.decide import RULE, decide
 from tqgen_kernels.tuning.record.record import Damaged, Record, Result, decode, printable, seal
 
@@ -37,7 +37,7 @@ def unsound(record: Record) -> str | None:
         return printable(str(error))
     if record.problem != format_problem(problem):
         return "its problem is not spelled in full"
-    if problem != bucketed(problem):
+    if problem != tuned_as(problem):
         return "its problem is no bucket"
     if len({tuple(r.config.items()) for r in record.results}) != len(record.results):
         return "a config appears twice"

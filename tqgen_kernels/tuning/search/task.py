@@ -9,7 +9,7 @@ from functools import cache
 from tqgen_kernels.codegen.family import Family
 from tqgen_kernels.codegen.problem import Problem, family_of
 from tqgen_kernels.codegen.variant import Config
-from tqgen_kernels.tuning.record.buckets import bucketed
+from tqgen_kernels.tuning.record.buckets import tuned_as
 from tqgen_kernels.tuning.search.roofline import relative_cost
 from tqgen_kernels.tuning.search.runner import road
 from tqgen_kernels.tuning.search.tuner import Task
@@ -23,7 +23,7 @@ def task_of(problem: Problem, roads: Sequence[str] = ()) -> Task:
     from tqgen_kernels.codegen.render import template_hash
     from tqgen_kernels.codegen.space import space
 
-    problem = bucketed(problem)
+    problem = tuned_as(problem)
     family = FAMILIES[family_of(problem)]
     return Task(
         problem=problem,

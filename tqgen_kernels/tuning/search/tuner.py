@@ -15,7 +15,7 @@ from tqgen_kernels.codegen.problem import Problem, format_problem
 from tqgen_kernels.codegen.space import Candidate
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.tuning.database.folder import Database
-from tqgen_kernels.tuning.record.buckets import bucketed
+from tqgen_kernels.tuning.record.buckets import tuned_as
 from tqgen_kernels.tuning.record.decide import BASELINES, decide
 from tqgen_kernels.tuning.record.environment import Environment, mismatches
 from tqgen_kernels.tuning.record.policy import DEFAULT, Policy
@@ -93,7 +93,7 @@ def tune(
     """
     strategy = strategy or Guided()
     budget = budget or Budget()
-    task = dataclasses.replace(task, problem=bucketed(task.problem))
+    task = dataclasses.replace(task, problem=tuned_as(task.problem))
     stored = None
     if database is not None and not again:
         stored = database.load(environment.device_key, task.problem)
@@ -165,7 +165,7 @@ def wanted(
     again: bool = False,
 ) -> list[Config]:
     """The kernels that `tune` with these arguments would compile, the most promising first."""
-    task = dataclasses.replace(task, problem=bucketed(task.problem))
+    task = dataclasses.replace(task, problem=tuned_as(task.problem))
     stored = None
     if database is not None and not again:
         stored = database.load(environment.device_key, task.problem)

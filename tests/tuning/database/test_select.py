@@ -113,6 +113,21 @@ def test_a_road_that_won_is_chosen_for_its_very_problem_only(database: Database)
     assert (longer.config, longer.origin) == (config(2), "nearest context")
 
 
+def test_where_a_road_is_the_default_a_kernel_has_to_win(database: Database) -> None:
+    last = choose(database, default="sdpa")
+    assert (last.config, last.road, last.origin) == (None, "sdpa", "default")
+    tuned({2: 5e-4}, road_time=1e-4, problem=at(4096), database=database)
+    assert choose(database, problem=at(65536), default="sdpa").origin == "default"
+    lines = explain(at(65536), ENVIRONMENT, database, None, accept, default="sdpa")
+    assert "mlx was faster than any kernel" in lines[1].why
+    tuned({2: 5e-4}, road_time=9e-4, problem=at(16384), database=database)
+    longer = choose(database, problem=at(65536), default="sdpa")
+    assert (longer.config, longer.origin) == (config(2), "nearest context")
+    other = with_fields(at(65536), kv_heads=3)
+    assert choose(database, problem=other).origin == "same architecture"
+    assert choose(database, problem=other, default="sdpa").origin == "default"
+
+
 def test_software_of_another_version_is_named(database: Database) -> None:
     tuned(environment=replace(ENVIRONMENT, mlx="0.31.0", os="Linux 5.0"), database=database)
     choice = choose(database)

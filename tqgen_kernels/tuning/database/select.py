@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal, Protocol
 
@@ -73,8 +73,8 @@ def select(
     """The first that may be used of: exact record, nearest smaller context, same architecture,
     bundled, declared default; without a default the portable path.
 
-    default: a str names a road that runs until a kernel was faster than it: of a record of another
-    problem, too, the winner counts and not the best kernel.
+    default: a str names a road that runs until a kernel was faster than it at this problem, or at
+    another context of it.
     """
     problem = tuned_as(problem)
     for step in _chain(problem, environment, database, bundled):
@@ -191,16 +191,19 @@ def _judge(
     validate: Validate,
     must_win: bool,
 ) -> Choice | str:
-    """The choice that a record gives, or why it gives none. must_win: a kernel that was slower
-    than a road is none, whatever problem the record is of."""
+    """The choice that a record gives, or why it gives none. must_win: a kernel counts only where it
+    was faster than any road, at this problem or at another context of it."""
     record = step.record
     differences = mismatches(record.environment, environment)
     hard = [d.text for d in differences if d.hard]
     if hard:
         return "another device: " + "; ".join(hard)
     result = record.winner
-    if not step.exact and must_win and result is not None and result.road:
-        return f"there {result.road} was faster than any kernel"
+    if not step.exact and must_win:
+        if replace(record.parsed_problem, context=problem.context) != problem:
+            return "another problem: a kernel has to win at this one, at whatever context"
+        if result is not None and result.road:
+            return f"there {result.road} was faster than any kernel"
     if not step.exact:
         result = decide(record.results, record.policy.tolerance, roads=False).result
     if result is None:

@@ -54,6 +54,18 @@ MALFORMED: tuple[tuple[str, str, bytes], ...] = (
     ("POST", "/v1/none", b"{}"),
     ("GET", "/none", b""),
 )
+# What ends mlx_lm's own server, or its generation thread.
+FATAL: tuple[tuple[str, str, bytes], ...] = tuple(
+    ("POST", "/v1/completions", body)
+    for body in (
+        b'{"prompt": "", "max_tokens": 3}',
+        b'{"prompt": ["a", "b"], "max_tokens": 3}',
+        b'{"prompt": "x", "stop": [5]}',
+        b'{"prompt": "x", "top_k": 1000000}',
+        b'{"prompt": "x", "logit_bias": {"99999999": 5}}',
+        b'{"prompt": "x", "xtc_probability": 1.0, "xtc_threshold": 0.9}',
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -183,8 +195,10 @@ class Client:
         server: Server,
         expected: dict[int, tuple[str, list[int]]],
         asked: Sequence[Request],
+        malformed: Sequence[tuple[str, str, bytes]],
     ) -> None:
         self.rng = random.Random(number)
+        self.malformed = malformed
         self.server, self.expected, self.asked = server, expected, asked
         self.result = Result()
 
@@ -231,7 +245,7 @@ class Client:
         self.result.sent["hung up"] += 1
 
     def _malformed(self) -> None:
-        method, path, body = self.rng.choice(MALFORMED)
+        method, path, body = self.rng.choice(self.malformed)
         status, content = self.server.send(method, path, body)
         self.result.sent["malformed"] += 1
         if not 400 <= status < 500:
@@ -261,7 +275,8 @@ def soak(
                 expected[i] = answer_of(content)
         with serving(model, folder, stock, flags) as server:
             begun = time.monotonic()
-            made = [Client(i, server, expected, asked) for i in range(clients)]
+            malformed = MALFORMED if stock else MALFORMED + FATAL
+            made = [Client(i, server, expected, asked, malformed) for i in range(clients)]
             with ThreadPoolExecutor(clients) as pool:
                 running = [pool.submit(client.run, begun + seconds) for client in made]
                 memory = []

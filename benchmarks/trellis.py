@@ -69,7 +69,7 @@ def measure(
         for problem in (scalar, trellis):
             for config in configs(problem):
                 one_head: Any = replace(problem, kv_heads=1)  # type: ignore[arg-type]
-                registry.verify(registry.compile(one_head, config, backend))
+                registry.verify(registry.compile(one_head, config, backend), tokens=64)
                 compiled = registry.compile(problem, config, backend)
                 name = f"{family_of(problem)} {config}"
                 contenders.append(kernel_contender(name, compiled, backend))

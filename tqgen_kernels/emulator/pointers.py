@@ -25,6 +25,12 @@ MEMORY = re.compile(
 _PASSES_ON = re.compile(
     rf"^  (?P<name>{VALUE}) = (?:phi|insertelement|extractelement|shufflevector) "
 )
+# One of several pointers: `c ? a : b`.
+CHOICE = re.compile(
+    rf"^  (?P<name>{VALUE}) = (?:phi ptr (?P<incoming>\[ .* \])"
+    rf"|select i1 (?P<condition>{VALUE}), ptr (?P<one>{VALUE}), ptr (?P<other>{VALUE}))"
+)
+INCOMING = re.compile(rf"\[ ([^,]+), ({VALUE}) \]")
 _FIELD = re.compile(r", i32 0, i32 (\d+)$")
 NAMES = re.compile(VALUE)
 _BITS = {"float": 32, "double": 64, "half": 16, "bfloat": 16, "ptr": 64}
@@ -42,6 +48,7 @@ class Function:
     fields: dict[str, str] = field(default_factory=dict)  # pointer -> the slot that it points to
     starts: set[str] = field(default_factory=set)  # pointers to the first byte of a variable
     into: dict[str, str] = field(default_factory=dict)  # pointer -> variable it points into
+    choices: dict[str, list[str]] = field(default_factory=dict)  # pointer -> those it may be
     lost: set[str] = field(default_factory=set)  # variables that are out of sight
     copies: dict[str, str] = field(default_factory=dict)  # what a variable was copied to -> it
 
@@ -64,7 +71,7 @@ def analysed(body: list[str], tables: dict[str, str]) -> Function:
     inexact = set[str]()  # slots that also hold pointers to what is not the start of a variable
     while True:
         f.into = {name: name for name in (*f.types, *tables)}
-        f.starts = set(f.into)
+        f.starts = set(f.into) - f.choices.keys()
         f.fields = {}
         before = dict(f.slots), set(inexact)
         for line in body:
@@ -73,6 +80,7 @@ def analysed(body: list[str], tables: dict[str, str]) -> Function:
         for line in body:
             _lose(f, line)
         _copy(f, body)
+        _choose(f)
         for variable in f.lost:  # others may write to it
             for slot in f.slots_of(variable):
                 f.slots[slot] = None
@@ -80,7 +88,39 @@ def analysed(body: list[str], tables: dict[str, str]) -> Function:
             return f
 
 
+def chosen(match: re.Match[str]) -> list[str]:
+    """The pointers that a `CHOICE` chooses from."""
+    if match["incoming"]:
+        return [value for value, _ in INCOMING.findall(match["incoming"])]
+    return [match["one"], match["other"]]
+
+
+def _choose(f: Function) -> None:
+    """A choice and all that it may be are watched together, or not at all."""
+    while True:
+        before = len(f.lost), len(f.filled)
+        for name, pointers in f.choices.items():
+            together = {name, *(f.into[p] for p in pointers)}
+            if together & f.lost:
+                f.lost |= together
+            elif together & f.filled:
+                for variable in together - f.filled:
+                    f.filled.add(variable)
+                    if variable != name:
+                        f.copies[variable] = variable
+        if before == (len(f.lost), len(f.filled)):
+            return
+
+
 def _follow(f: Function, line: str, inexact: set[str]) -> None:
+    if match := CHOICE.match(line):
+        pointers = chosen(match)
+        roots = [f.types.get(f.into.get(p, ""), "ptr") for p in pointers]
+        if "ptr" not in roots:  # variables, all of them
+            f.into[match["name"]] = match["name"]
+            f.types[match["name"]] = roots[0]
+            f.choices[match["name"]] = pointers
+        return
     if match := GEP.match(line):
         root = f.into.get(match["base"])
         if root is None:
@@ -106,6 +146,8 @@ def _follow(f: Function, line: str, inexact: set[str]) -> None:
         slot = f.slot(match["to"])
         if "!annotation" in line:
             return
+        if match["type"] == "ptr":
+            _forget_chosen(f, match["to"])
         if slot not in f.slots:
             if match["type"] != "ptr" or match["to"] not in f.fields:
                 return
@@ -120,9 +162,18 @@ def _follow(f: Function, line: str, inexact: set[str]) -> None:
             match["to"],
             match["from"].split()[-1],
         ):  # copies of structs are not followed
+            _forget_chosen(f, pointer)
             root = f.into.get(pointer)
             for slot in f.slots_of(root) if root else ():
                 f.slots[slot] = None
+
+
+def _forget_chosen(f: Function, pointer: str) -> None:
+    """Pointers in one of several structs change, through a choice between them."""
+    for chosen_one in f.choices.get(f.into.get(pointer, ""), ()):
+        _forget_chosen(f, chosen_one)
+        for slot in f.slots_of(f.into.get(chosen_one, "")):
+            f.slots[slot] = None
 
 
 def _first_field(f: Function, kind: str, pointer: str) -> None:
@@ -166,6 +217,8 @@ def _copied(f: Function, source: str | None, to: str | None) -> None:
 
 def _lose(f: Function, line: str) -> None:
     """Uses of a pointer that this does not follow."""
+    if (match := CHOICE.match(line)) and match["name"] in f.choices:
+        return
     if any(word in line for word in _HARMLESS) or ALLOCA.match(line):
         return
     free: set[str] = set()

@@ -15,7 +15,7 @@ _MLX_UTILS = ("bf16", "complex", "defines", "logging", "utils")  # what MLX puts
 
 _TRANSLATION = (
     "called", "comparisons", "declarations", "entry", "inlining", "looping", "pointers", "ranks",
-    "rewrite", "shifts", "sites", "tokens", "variables",
+    "rewrite", "shifts", "sites", "tokens", "variables", "watch",
 )  # fmt: skip
 
 # OpenCL has no copy of a struct out of `constant` memory: such texts are compiled with the other.

@@ -8,14 +8,14 @@ variable is computed beside it. A variable whose address goes out of sight is le
 """
 
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
 
 from tqgen_kernels.emulator.called import Called
 from tqgen_kernels.emulator.pointers import (
     ALLOCA,
+    CHOICE,
     DEFINE,
     GEP,
+    INCOMING,
     LOAD,
     MEMORY,
     NAMES,
@@ -23,8 +23,10 @@ from tqgen_kernels.emulator.pointers import (
     VALUE,
     Function,
     analysed,
+    chosen,
     twin_type,
 )
+from tqgen_kernels.emulator.watch import Checks, Read, size_of, twin_of
 
 _INSERT = re.compile(
     rf"^  (?P<name>{VALUE}) = insertelement (?P<type><[^>]*>) (?P<vector>[^,]+), "
@@ -35,7 +37,6 @@ _EXTRACT = re.compile(
     r"(?P<index>i\d+ [^,]+)"
 )
 _PHI = re.compile(rf"^  (?P<name>{VALUE}) = phi \S.*? (?P<incoming>\[ .*\])")
-_INCOMING = re.compile(rf"\[ ([^,]+), ({VALUE}) \]")
 _SHUFFLE = re.compile(
     rf"^  (?P<name>{VALUE}) = shufflevector (?P<type><[^>]*>) (?P<a>{VALUE}|poison|[^%].*?), "
     rf"(?P<type2><[^>]*>) (?P<b>{VALUE}|poison|[^%].*?), <(?P<n>\d+) x i32> (?P<mask><.*?>|\w+)"
@@ -85,105 +86,8 @@ def _array_type(text: str) -> str:
     return text
 
 
-class _Read(NamedTuple):
-    """A value that came out of a variable; it is checked where it is used, not copied."""
-
-    twin: str
-    type: str  # of the twin
-    variable: str
-    debug: str  # where it was read
-
-
-class _Checks:
-    """One function's lines, with its checks."""
-
-    def __init__(self, f: Function, tables: dict[str, str], used: Called) -> None:
-        self.f, self.tables, self.used = f, tables, used
-        self.out: list[str] = []
-        self.count = 0
-        self.offsets: dict[str, str] = {}  # pointer -> its offset into its variable
-        self.read: dict[str, _Read] = {}  # what came out of variables
-
-    def fresh(self) -> str:
-        self.count += 1
-        return f"%tq.{self.count}"
-
-    def emit(self, text: str) -> str:
-        """A new value."""
-        name = self.fresh()
-        self.out.append(f"  {name} = {text}")
-        return name
-
-    def twin(self, pointer: str) -> str | None:
-        """Where it is said which bits at `pointer` were written."""
-        root = self.f.into.get(pointer)
-        if root is None or root not in self.f.filled or root in self.f.lost:
-            return None
-        return self.emit(f"getelementptr i8, ptr {_twin(root)}, i64 {self.offset(pointer)}")
-
-    def offset(self, pointer: str) -> str:
-        return self.offsets.get(pointer, "0")
-
-    def within(self, pointer: str, size: str, write: bool, debug: str) -> None:
-        """Checks an access, unless it is at the start of the variable."""
-        root = self.f.into.get(pointer)
-        if root is None or pointer == root or self.offset(pointer) == "0":
-            return
-        kind = self.tables.get(root) or self.f.types[root]
-        element = kind
-        if kind.startswith("<{"):  # an array whose end is zeros
-            element = kind[2:].split(",")[0].strip()
-        while match := re.fullmatch(r"\[\d+ x (.*)\]", element):
-            element = match[1]
-        self.used.bounds = True
-        what = int(root in self.tables) + 2 * write
-        self.out.append(
-            f"  call void @tq_check_within(i64 {self.offset(pointer)}, i64 {size}, "
-            f"i64 {_size(kind)}, i64 {_size(element)}, i32 {what}, "
-            f"ptr {self.used.name(root)}){debug}"
-        )
-
-    def used_by(self, names: Iterable[str]) -> None:
-        for name in dict.fromkeys(names):
-            if name in self.read:
-                self.written(*self.read[name])
-
-    def stored(self, read: _Read, pointer: str) -> None:
-        """A copy in memory that threads share is as unwritten as its origin."""
-        if read.type[0] == "<":
-            self.written(*read)
-            return
-        self.used.stored = True
-        wide = read.twin
-        if read.type != "i64":
-            wide = self.emit(f"zext {read.type} {read.twin} to i64")
-        variable = self.f.copies.get(read.variable, read.variable)
-        self.out.append(
-            f"  call void @tq_check_stored(i64 {wide}, ptr {pointer}, "
-            f"i64 {int(read.type[1:]) // 8}, ptr {self.used.name(variable)}){read.debug}"
-        )
-
-    def written(self, value: str, kind: str, variable: str, debug: str) -> None:
-        self.used.whole.add(kind)
-        variable = self.f.copies.get(variable, variable)
-        name = re.sub(r"\W+", "_", kind).strip("_")
-        self.out.append(
-            f"  call void @tq_check_written_{name}({kind} {value}, "
-            f"ptr {self.used.name(variable)}){debug}"
-        )
-
-
-def _twin(variable: str, suffix: str = "") -> str:
-    name = variable.replace('%"', "%").replace('"', "").removeprefix("%")
-    return f'%"tq.twin.{name}{suffix}"'
-
-
-def _size(kind: str) -> str:
-    return f"ptrtoint (ptr getelementptr ({kind}, ptr null, i64 1) to i64)"
-
-
 def _checked(body: list[str], f: Function, tables: dict[str, str], used: Called) -> list[str]:
-    c = _Checks(f, tables, used)
+    c = Checks(f, tables, used)
     for line in body:
         found = _DEBUG.search(line)
         debug = f", {found[0]}" if found else ""
@@ -191,13 +95,13 @@ def _checked(body: list[str], f: Function, tables: dict[str, str], used: Called)
             c.out.append(line)
             name = match["name"]
             if name in f.filled and name not in f.lost:
-                c.out.append(f"  {_twin(name)} = alloca {match['type']}, align {match['align']}")
+                c.out.append(f"  {twin_of(name)} = alloca {match['type']}, align {match['align']}")
                 if name in f.copies:
-                    size = f"i64 {_size(match['type'])}"
-                    call = f"@llvm.memset.p0.i64(ptr {_twin(name)}, i8 -1, {size}, i1 false)"
+                    size = f"i64 {size_of(match['type'])}"
+                    call = f"@llvm.memset.p0.i64(ptr {twin_of(name)}, i8 -1, {size}, i1 false)"
                     c.out.append(f"  call void {call}")
             c.out += [
-                f"  {_twin(slot, '.at')} = alloca i64, align 8"
+                f"  {twin_of(slot, '.at')} = alloca i64, align 8"
                 for slot in f.slots_of(name)
                 if f.slots[slot]
             ]
@@ -207,6 +111,10 @@ def _checked(body: list[str], f: Function, tables: dict[str, str], used: Called)
             c.used_by(NAMES.findall(line))
             c.out.append(line)
             _gep(c, match)
+        elif (match := CHOICE.match(line)) and match["name"] in f.choices:
+            c.out.append(line)
+            if match["name"] not in f.lost:
+                _choice(c, match)
         elif match := LOAD.match(line):
             c.used_by([match["from"]])
             _load(c, line, match, debug)
@@ -220,7 +128,7 @@ def _checked(body: list[str], f: Function, tables: dict[str, str], used: Called)
     return c.out
 
 
-def _gep(c: _Checks, match: re.Match[str]) -> None:
+def _gep(c: Checks, match: re.Match[str]) -> None:
     if match["base"] not in c.f.into:
         return
     moved = c.emit(f"getelementptr {match['rest'].replace('ptr ' + match['base'], 'ptr null', 1)}")
@@ -229,15 +137,15 @@ def _gep(c: _Checks, match: re.Match[str]) -> None:
     c.offsets[match["name"]] = by if base == "0" else c.emit(f"add i64 {base}, {by}")
 
 
-def _load(c: _Checks, line: str, match: re.Match[str], debug: str) -> None:
+def _load(c: Checks, line: str, match: re.Match[str], debug: str) -> None:
     kind, pointer = match["type"], match["from"]
     integers = twin_type(kind)
     if integers and debug:
-        c.within(pointer, _size(_loaded(kind)), False, debug)
+        c.within(pointer, size_of(_loaded(kind)), False, debug)
     c.out.append(line)
     slot = c.f.slot(pointer)
     if match["name"] in c.f.into and c.f.slots.get(slot):
-        c.offsets[match["name"]] = c.emit(f"load i64, ptr {_twin(slot, '.at')}")
+        c.offsets[match["name"]] = c.emit(f"load i64, ptr {twin_of(slot, '.at')}")
     twin = c.twin(pointer) if integers else None
     if twin is None or integers is None:
         _compare_with_pattern(c, match, debug)
@@ -245,13 +153,13 @@ def _load(c: _Checks, line: str, match: re.Match[str], debug: str) -> None:
     value = c.emit(f"load {integers}, ptr {twin}, align 1")
     variable = c.f.into[pointer]
     if kind[0] != "<" and variable in c.f.copies:  # an argument may have fields nobody reads
-        whole = c.emit(f"icmp eq i64 {_size(kind)}, {_size(c.f.types[variable])}")
+        whole = c.emit(f"icmp eq i64 {size_of(kind)}, {size_of(c.f.types[variable])}")
         value = c.emit(f"select i1 {whole}, {integers} {value}, {integers} -1")
     if debug and not match["name"].startswith("%bf.load"):  # a word that holds bit-fields
-        c.read[match["name"]] = _Read(value, integers, variable, debug)
+        c.read[match["name"]] = Read(value, integers, variable, debug)
 
 
-def _compare_with_pattern(c: _Checks, match: re.Match[str], debug: str) -> None:
+def _compare_with_pattern(c: Checks, match: re.Match[str], debug: str) -> None:
     """A float of a variable out of sight: it is filled with a NaN that no arithmetic makes."""
     root = c.f.into.get(match["from"])
     if match["type"] in ("float", "half", "bfloat") and root in c.f.filled and debug:
@@ -260,20 +168,43 @@ def _compare_with_pattern(c: _Checks, match: re.Match[str], debug: str) -> None:
         c.written(c.emit(f"xor {kind} {bits}, -1"), str(kind), str(root), debug)
 
 
+def _choice(c: Checks, match: re.Match[str]) -> None:
+    """A pointer to one of several variables: so are what belongs to it."""
+    name, pointers = match["name"], chosen(match)
+    roots = [c.f.into[p] for p in pointers]
+
+    def one_of(kind: str, values: list[str], to: str) -> str:
+        if match["incoming"]:
+            blocks = [block for _, block in INCOMING.findall(match["incoming"])]
+            pairs = zip(values, blocks, strict=True)
+            text = f"phi {kind} " + ", ".join(f"[ {value}, {block} ]" for value, block in pairs)
+        else:
+            text = f"select i1 {match['condition']}, " + ", ".join(f"{kind} {v}" for v in values)
+        c.out.append(f"  {to} = {text}")
+        return to
+
+    if name in c.f.filled:
+        one_of("ptr", [twin_of(root) for root in roots], twin_of(name))
+    c.offsets[name] = one_of("i64", [c.offset(p) for p in pointers], twin_of(name, ".at"))
+    sizes = [c.sizes.get(root) or size_of(c.f.types[root]) for root in roots]
+    c.sizes[name] = one_of("i64", sizes, twin_of(name, ".size"))
+    c.names[name] = one_of("ptr", [c.label(root) for root in roots], twin_of(name, ".name"))
+
+
 def _loaded(kind: str) -> str:
     """A vector of 3 is loaded as one of 4, the last of which nobody sees."""
     return re.sub(r"^<4 x", "<3 x", kind) if kind.startswith("<4 x") else kind
 
 
-def _store(c: _Checks, line: str, match: re.Match[str], debug: str) -> None:
+def _store(c: Checks, line: str, match: re.Match[str], debug: str) -> None:
     kind, pointer, value = match["type"], match["to"], match["value"]
     integers = twin_type(kind)
     if integers and debug and "!annotation" not in line:
-        c.within(pointer, _size(_loaded(kind)), True, debug)
+        c.within(pointer, size_of(_loaded(kind)), True, debug)
     c.out.append(line)
     slot = c.f.slot(pointer)
     if c.f.slots.get(slot) and "!annotation" not in line:
-        c.out.append(f"  store i64 {c.offset(value)}, ptr {_twin(slot, '.at')}")
+        c.out.append(f"  store i64 {c.offset(value)}, ptr {twin_of(slot, '.at')}")
     twin = c.twin(pointer) if integers else None
     if twin is None or integers is None:
         if value in c.read:
@@ -293,7 +224,7 @@ def _all_written(kind: str) -> str:
     return f"splat ({vector[1]} -1)" if vector else "-1"
 
 
-def _memory(c: _Checks, line: str, match: re.Match[str]) -> None:
+def _memory(c: Checks, line: str, match: re.Match[str]) -> None:
     c.out.append(line)
     twin = c.twin(match["to"])
     if twin is None:
@@ -312,13 +243,13 @@ def _memory(c: _Checks, line: str, match: re.Match[str]) -> None:
         )
 
 
-def _use(c: _Checks, line: str) -> None:
+def _use(c: Checks, line: str) -> None:
     """A line that may use a value of which not every bit was written."""
     if match := _EXTRACT.match(line):
         if match["vector"] in c.read:
             twin, kind, variable, debug = c.read[match["vector"]]
             one = c.emit(f"extractelement {kind} {twin}, {match['index']}")
-            c.read[match["name"]] = _Read(one, kind.split(" x ")[1][:-1], variable, debug)
+            c.read[match["name"]] = Read(one, kind.split(" x ")[1][:-1], variable, debug)
     elif match := _INSERT.match(line):
         if match["vector"] in c.read:
             twin, kind, variable, debug = c.read[match["vector"]]
@@ -328,7 +259,7 @@ def _use(c: _Checks, line: str) -> None:
                 f"insertelement {kind} {twin}, {element} {given.twin if given else '-1'}, "
                 f"{match['index']}"
             )
-            c.read[match["name"]] = _Read(new, kind, variable, debug)
+            c.read[match["name"]] = Read(new, kind, variable, debug)
         else:
             c.used_by([match["element"]])
     elif match := _SHUFFLE.match(line):
@@ -342,9 +273,9 @@ def _use(c: _Checks, line: str) -> None:
     c.out.append(line)
 
 
-def _phi(c: _Checks, match: re.Match[str]) -> None:
+def _phi(c: Checks, match: re.Match[str]) -> None:
     """One of several values: `a ? b : c`."""
-    incoming = _INCOMING.findall(match["incoming"])
+    incoming = INCOMING.findall(match["incoming"])
     known = [c.read[value] for value, _ in incoming if value in c.read]
     if not known:
         return
@@ -357,7 +288,7 @@ def _phi(c: _Checks, match: re.Match[str]) -> None:
     c.read[match["name"]] = known[0]._replace(twin=new)
 
 
-def _shuffle(c: _Checks, match: re.Match[str]) -> None:
+def _shuffle(c: Checks, match: re.Match[str]) -> None:
     known = [c.read.get(match["a"]), c.read.get(match["b"])]
     first = known[0] or known[1]
     if first is None:
@@ -376,4 +307,4 @@ def _shuffle(c: _Checks, match: re.Match[str]) -> None:
     for i, lane in enumerate(lanes):
         if "poison" in lane or "undef" in lane:
             new = c.emit(f"insertelement {kind} {new}, {element} -1, i32 {i}")
-    c.read[match["name"]] = _Read(new, kind, first.variable, first.debug)
+    c.read[match["name"]] = Read(new, kind, first.variable, first.debug)

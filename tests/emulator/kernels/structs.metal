@@ -135,3 +135,52 @@ Bits b;
 b.low = i & 15;
 b.high = 3;
 out[i] = b.low + b.high;
+
+//: one_of_two_arrays_in_part uninitialised-read space=thread
+int a[2], b[2];
+a[0] = 1; a[1] = 1; b[0] = 1;
+thread int* p = t % 2 ? a : b;
+out[i] = p[1]; // FAULT
+
+//: past_one_of_two_arrays out-of-bounds space=thread index=2
+float a[2] = {1, 2}, b[3] = {3, 4, 5};
+thread float* p = t % 2 ? a : b;
+out[i] = p[2]; // FAULT
+
+//: past_one_of_three_structs out-of-bounds space=thread index=1
+struct S { float v[4]; };
+//: kernel
+S a = {{1, 2, 3, 4}}, b = a, c = b;
+thread S* p = t % 2 ? &a : t % 3 ? &b : &c;
+out[i] = p->v[0] + (&p->v[0])[t / 63 * 4]; // FAULT
+
+//: one_of_two_arrays_of_different_length correct
+float a[2] = {1, 2}, b[3] = {3, 4, 5};
+thread float* p = t % 2 ? a : b;
+out[i] = p[t % 2 ? 1 : 2];
+
+//: written_through_one_of_two correct
+int a, b;
+thread int* p = t % 2 ? &a : &b;
+*p = 1;
+out[i] = t % 2 ? a : b;
+
+//: one_of_two_structs_is_pointed_elsewhere correct
+struct View { thread float* p; };
+//: kernel
+float v[2] = {1, 2}, w[5] = {3, 4, 5, 6, 7};
+View a{v}, b{v};
+thread View* c = t % 2 ? &a : &b;
+c->p = w;
+out[i] = (t % 2 ? a : b).p[4] + (t % 2 ? b : a).p[1];
+
+//: chosen_in_a_loop correct
+float a[4] = {1, 2, 3, 4}, b[4];
+thread float *from = a, *to = b;
+for (int k = 0; k < 3; ++k) {
+  for (int j = 0; j < 4; ++j) to[j] = from[(j + 1) % 4];
+  thread float* c = from;
+  from = to;
+  to = c;
+}
+out[i] = from[0];

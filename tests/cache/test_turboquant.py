@@ -13,7 +13,7 @@ import pytest
 from mlx_lm.generate import maybe_quantize_kv_cache
 from mlx_lm.models import cache as mlx_caches
 from mlx_lm.models.base import create_attention_mask, create_causal_mask
-from mlx_lm.models.cache import KVCache, QuantizedKVCache
+from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache
 
 from tqgen_kernels import Scheme, TurboQuantKVCache
 from tqgen_kernels.cache.rotating import RotatingTurboQuantKVCache
@@ -258,3 +258,39 @@ def test_importing_the_package_imports_neither_mlx_nor_numpy() -> None:
         "sys.exit(any(m in sys.modules for m in ('mlx', 'mlx.core', 'mlx_lm', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_other_caches_are_no_rows_and_no_plain_caches() -> None:
+    plain: Any = KVCache
+    x = mx.random.normal((1, 2, 100, 64), key=mx.random.key(1))
+    held = plain()
+    held.update_and_fetch(x, x)
+    for other in (held.to_quantized(32, 8), RotatingTurboQuantKVCache(64, bits=4), None):
+        with pytest.raises(ValueError, match="cannot"):
+            RotatingTurboQuantKVCache.from_kv_cache(other)
+    with pytest.raises(ValueError, match="a QuantizedKVCache cannot"):
+        TurboQuantKVCache.from_kv_cache(held.to_quantized(32, 8))
+    with pytest.raises(ValueError, match="rows of TurboQuantKVCache alone"):
+        TurboQuantKVCache.merge([TurboQuantKVCache(bits=4), held])
+    cache = TurboQuantKVCache.from_kv_cache(held, bits=4)
+    assert cache.trim(-5) == 0
+    assert cache.offset == cache.keys_and_values()[0].shape[2] == 100
+
+
+@pytest.mark.parametrize("lengths", [(20,), (100,), (100, 1, 1, 1), (60, *[1] * 30)])
+def test_a_sliding_window_is_compressed_and_back(lengths: tuple[int, ...]) -> None:
+    rotating: Any = RotatingKVCache
+    plain, ours = rotating(64, 4), RotatingTurboQuantKVCache(64, 4, bits=8)
+    for i, length in enumerate(lengths):
+        x = mx.random.normal((1, 2, length, 64), key=mx.random.key(i))
+        for cache in (plain, ours):
+            cache.update_and_fetch(x, x)
+    made = RotatingTurboQuantKVCache.from_kv_cache(plain, bits=8)
+    back = ours.to_kv_cache()
+    assert made.offset == back.offset == plain.offset == sum(lengths)
+    new = mx.random.normal((1, 2, 1, 64), key=mx.random.key(99))
+    expected = mx.sort(plain.update_and_fetch(new, new)[0], axis=2)
+    for cache in (made, back):
+        found = mx.sort(cache.update_and_fetch(new, new)[0], axis=2)
+        assert found.shape == expected.shape
+        assert mx.allclose(found, expected, atol=0.05)

@@ -308,6 +308,8 @@ class BatchTurboQuantKVCache:
     @classmethod
     def merge(cls, caches: Sequence[TurboQuantKVCache]) -> BatchTurboQuantKVCache:
         """A batch with a row for each cache. Their arrays are shared until either is written."""
+        if not all(isinstance(cache, cls.row_class) for cache in caches):
+            raise ValueError(f"A {cls.__name__} has rows of {cls.row_class.__name__} alone.")
         batch = cls.__new__(cls)
         rows = [copy.deepcopy(cache) for cache in caches]
         batch._hold(rows, max((row.offset for row in rows), default=0))
@@ -376,7 +378,7 @@ class BatchTurboQuantKVCache:
 
     def trim(self, n: int) -> int:
         """Forget the newest n tokens of every row, padding included; returns how many."""
-        n = min(n, self.width)
+        n = max(min(n, self.width), 0)
         for i, row in enumerate(self._apart()):
             padding = min(self._garbage[i], n)
             self._garbage[i] -= padding

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import mlx.core as mx
 from mlx_lm.models.base import create_causal_mask
+from mlx_lm.models.cache import RotatingKVCache
 
 from tqgen_kernels.cache.state import State, check, check_int, read, write
 from tqgen_kernels.cache.store import Store
@@ -77,6 +78,40 @@ class RotatingTurboQuantKVCache(TurboQuantKVCache):
         from tqgen_kernels.cache.batch_rotating import BatchRotatingTurboQuantKVCache
 
         return BatchRotatingTurboQuantKVCache.merge(caches)
+
+    @classmethod
+    def from_kv_cache(
+        cls,
+        cache: RotatingKVCache,  # type: ignore[override]
+        bits: int | None = None,
+        *,
+        key_bits: int | None = None,
+        value_bits: int | None = None,
+        scheme: Scheme | str | None = None,
+    ) -> RotatingTurboQuantKVCache:
+        """What mlx-lm's RotatingKVCache holds, compressed. ValueError for any other cache."""
+        if not isinstance(cache, RotatingKVCache):
+            raise ValueError(
+                f"A RotatingKVCache can be compressed so, a {type(cache).__name__} cannot."
+            )
+        plain: Any = cache
+        named: Any = {"key_bits": key_bits, "value_bits": value_bits, "scheme": scheme}
+        made = cls(plain.max_size, plain.keep, bits, **named)
+        if plain.keys is not None and plain.offset:
+            held = (plain._temporal_order(side) for side in (plain.keys, plain.values))
+            made.append(*held)
+            made.store.settle()
+            made.offset = plain.offset
+        return made
+
+    def to_kv_cache(self) -> RotatingKVCache:  # type: ignore[override]
+        """An mlx-lm RotatingKVCache with the same tokens, dequantised to the model's dtype."""
+        make: Any = RotatingKVCache
+        plain = make(self.max_size, self.keep)
+        if self.offset:
+            plain.update_and_fetch(*self.store.contents())
+            plain.offset = self.offset
+        return plain  # type: ignore[no-any-return]
 
     def to_quantized(self, group_size: int = 64, bits: int = 4) -> NoReturn:
         """As in mlx-lm, there is no quantised cache of a sliding window: NotImplementedError."""

@@ -165,7 +165,12 @@ class TurboQuantKVCache:
         value_bits: int | None = None,
         scheme: Scheme | str | None = None,
     ) -> TurboQuantKVCache:
-        """What mlx-lm's KVCache holds, compressed: say after a prompt was processed in fp16."""
+        """What mlx-lm's KVCache holds, compressed: say after a prompt was processed in fp16.
+
+        Raises ValueError for any other cache.
+        """
+        if not isinstance(cache, KVCache | TurboQuantKVCache):
+            raise ValueError(f"A KVCache can be compressed so, a {type(cache).__name__} cannot.")
         made = cls(bits, key_bits=key_bits, value_bits=value_bits, scheme=scheme)
         if cache.keys is not None and cache.offset:
             plain: Any = cache
@@ -201,7 +206,7 @@ class TurboQuantKVCache:
 
         A tile that is cut goes back to the exact window as decoded, and is encoded anew later.
         """
-        n = self.store.trim(n)
+        n = self.store.trim(max(n, 0))
         self.offset -= n
         self.version += 1
         return n

@@ -232,8 +232,7 @@ class BatchTurboQuantKVCache:
         mask = None if q.shape[2] == 1 else "causal"
         out = row.attend(q, scale, mask, sinks)
         if out is None:
-            contents = row.store.contents()
-            out = plain_attention(q, *contents, scale=scale, mask=mask, sinks=sinks)
+            out = plain_attention(q, *row.store.contents(), scale=scale, mask=mask, sinks=sinks)
         return out
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> Any:

@@ -8,7 +8,6 @@ test_kernel_family_page.py follows.
 from __future__ import annotations
 
 import functools
-import os
 import re
 import subprocess
 import sys
@@ -16,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tqgen_kernels.cli.main import COMMANDS
+from tqgen_kernels.cli.main import COMMANDS, app
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
@@ -86,15 +86,9 @@ def test_python_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRe
 
 @functools.cache
 def help_text(command: str) -> str:
-    code = "from tqgen_kernels.cli.main import app; app(prog_name='tqgen')"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command.split(), "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    return done.stdout
+    done = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

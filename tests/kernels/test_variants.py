@@ -1,10 +1,15 @@
-"""Every candidate of a few problems of each family, against the float64 reference, emulated."""
+"""Candidates of a few problems of each family, against the float64 reference, emulated.
+
+Every candidate of the first attend problem and of small spaces; of the others so many that every
+two values of two tunables meet. `tqgen verify --every 1` runs all of all.
+"""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
+from tests.kernels.covering import covering, pairs_of
 from tqgen_kernels.backends.compiled import example_arrays, to_numpy
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.problem import (
@@ -40,12 +45,33 @@ PROBLEMS: tuple[Problem, ...] = (
     CombineProblem(80, "bfloat16", heads=3),
     CombineProblem(64, "float16", heads=12, sinks=True, batch=2),
 )
+WHOLE = next(p for p in PROBLEMS if isinstance(p, AttendProblem))
+SMALL_SPACE = 10
+
+
+def configs(problem: Problem) -> list[Config]:
+    every = [
+        config
+        for config in candidates(FAMILIES[family_of(problem)], problem)
+        if dict(config.values).get("groups", 512) == 512  # it changes no text
+    ]
+    return every if problem == WHOLE or len(every) <= SMALL_SPACE else covering(every)
+
+
 CASES = [
     pytest.param(problem, config, id=f"{family_of(problem)}-{i}-{config}".replace(" ", "-"))
     for i, problem in enumerate(PROBLEMS)
-    for config in candidates(FAMILIES[family_of(problem)], problem)
-    if dict(config.values).get("groups", 512) == 512
+    for config in configs(problem)
 ]
+
+
+def test_every_two_values_meet() -> None:
+    problem = next(p for p in PROBLEMS if isinstance(p, AttendProblem) and p.batch > 1)
+    every = candidates(FAMILIES["attend"], problem)
+    pairs = set().union(*map(pairs_of, every))
+    chosen = covering(every)
+    assert set().union(*map(pairs_of, chosen)) == pairs
+    assert len(chosen) < len(every) / 4
 
 
 @pytest.mark.parametrize(("problem", "config"), CASES)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import typer
 
 from tqgen_kernels.cli.verify import verify
 from tqgen_kernels.execution import verification
@@ -28,3 +29,17 @@ def test_quick_is_one_head_dim(
     monkeypatch.setattr(verification, "verify_all", verify_all)
     verify(backend="emulated", head_dim=head_dim, every=0, quick=quick, as_json=True)
     assert asked == [tuple(expected)]
+
+
+def test_long_is_attention_over_a_million_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, int]] = []
+
+    def verify_one(problem: Any, config: Any, name: str, tokens: int) -> verification.Outcome:
+        asked.append((problem.storage, tokens))
+        return verification.Outcome(problem, config, None, "not run")
+
+    monkeypatch.setattr(verification, "verify_one", verify_one)
+    with pytest.raises(typer.Exit):  # an outcome that is none is a failure
+        verify(backend="emulated", every=0, long=True, as_json=True)
+    assert {storage for storage, _ in asked} == {"tiles", "fragment"}
+    assert {tokens for _, tokens in asked} == {1_000_003}

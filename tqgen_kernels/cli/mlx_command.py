@@ -57,6 +57,10 @@ def choose(
         str | None,
         typer.Option(help="A layer that its scheme would break: on (mend it), warn or off."),
     ] = None,
+    value_threshold: Annotated[
+        float | None,
+        typer.Option(help="Softmax weight below which a tile's values need not be read."),
+    ] = None,
 ) -> AnyScheme:
     """The scheme that the flags name. Raises ValueError for a contradiction, OSError for a file."""
     if scheme is not None and (key_bits, value_bits) != (None, None):
@@ -66,6 +70,7 @@ def choose(
         "residual": residual,
         "sinks": sinks,
         "guard": guard,
+        "value_threshold": value_threshold,
         "centre": None if centre else False,
     }
     return chosen.changed(**{name: value for name, value in given.items() if value is not None})

@@ -24,6 +24,12 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Only head_dim 128, unless --head-dim says others.")
     ] = False,
+    long: Annotated[
+        bool,
+        typer.Option(
+            "--long", help="Only attention over 1,000,003 tokens; minutes, 2 GB of memory."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run kernel variants on this device and compare them with the float64 reference.
@@ -33,14 +39,28 @@ def verify(
     from rich.progress import Progress
 
     from tqgen_kernels.autotuning import device_backend
-    from tqgen_kernels.execution.verification import HEAD_DIMS, chosen_configs, problems, verify_all
+    from tqgen_kernels.execution.verification import (
+        HEAD_DIMS,
+        chosen_configs,
+        long_problems,
+        problems,
+        verify_all,
+        verify_long,
+    )
 
     name = backend or device_backend()
     dims = tuple(head_dim or ((128,) if quick else HEAD_DIMS))
     total = sum(len(chosen_configs(p, every)) for dim in dims for p in problems(dim))
     with Progress(transient=True, disable=as_json) as bar:
-        task = bar.add_task(f"verifying on {name}", total=total)
-        outcomes = verify_all(dims, name, every=every, progress=lambda outcome: bar.advance(task))
+        task = bar.add_task(f"verifying on {name}", total=len(long_problems()) if long else total)
+
+        def progress(outcome: Outcome) -> None:
+            bar.advance(task)
+
+        if long:
+            outcomes = verify_long(name, progress=progress)
+        else:
+            outcomes = verify_all(dims, name, every=every, progress=progress)
     if as_json:
         typer.echo(json.dumps([_row(outcome) for outcome in outcomes], indent=1))
     else:

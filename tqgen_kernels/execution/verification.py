@@ -159,12 +159,20 @@ def verify_all(
     return outcomes
 
 
-def verify_long(backend: str, tokens: int = LONG) -> Iterator[Outcome]:
-    """Attention over so many tokens, by the defaults. LONG takes about 1 GB of memory beside the
-    kernel's, and most of its time goes to the reference."""
+def verify_long(
+    backend: str,
+    tokens: int = LONG,
+    *,
+    progress: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Attention over so many tokens, by the defaults. Most of the time goes to the reference."""
+    outcomes = []
     for problem in long_problems():
         default = FAMILIES[family_of(problem)].default(problem)
-        yield verify_one(problem, default, backend, tokens)
+        outcome = verify_one(problem, default, backend, tokens)
+        progress(outcome)
+        outcomes.append(outcome)
+    return outcomes
 
 
 def verify_one(problem: Problem, config: Config, backend: str, tokens: int = TOKENS) -> Outcome:

@@ -16,7 +16,7 @@ from tqgen_kernels.emulator.messages import HEADER_LINES, LAUNCH_LINES
 from tqgen_kernels.emulator.prelude import headers, precompiled_prelude, prelude_digest
 from tqgen_kernels.emulator.ranks import REFUSAL, repaired
 from tqgen_kernels.emulator.rewrite import rewrite
-from tqgen_kernels.emulator.shifts import check_shifts
+from tqgen_kernels.emulator.shifts import check_divisions, check_shifts
 from tqgen_kernels.emulator.signature import GeneratedKernel
 from tqgen_kernels.emulator.sites import with_sites
 from tqgen_kernels.emulator.variables import check_variables
@@ -184,7 +184,7 @@ def _to_object(compiler: Compiler, name: str, source: Path, flags: list[str], ma
         ir = made.with_suffix(".ll")
         unoptimised = ["-Xclang", "-disable-llvm-passes", "-fno-discard-value-names"]
         compile_or_raise([*front, *unoptimised, "-S", "-emit-llvm", "-o", ir.name], name, folder)
-        checked = check_shifts(ir.read_text())
+        checked = check_divisions(check_shifts(ir.read_text()))
         if hands_out_variables(checked):
             ir.write_text(made_inline(checked, _KERNEL))
             inline = [

@@ -35,8 +35,8 @@ SPACES = (None, "device", "threadgroup", "thread", "constant")
 _SLOTS = 64  # `max_slots` of runtime.h
 
 # `Detail` of runtime.h
-_IS_WRITE, _ACROSS, _SAME, _LOCKSTEP, _FLAG, _OTHER_WRITE, _ENDED, _OTHER_BARRIER = (
-    1 << i for i in range(8)
+_IS_WRITE, _ACROSS, _SAME, _LOCKSTEP, _FLAG, _OTHER_WRITE, _ENDED, _OTHER_BARRIER, _SEVERAL = (
+    1 << i for i in range(9)
 )
 
 
@@ -199,6 +199,8 @@ def _race(r: RawFinding, element: str, what: str, who: str) -> str:
     theirs = "wrote" if r.detail & _OTHER_WRITE else "read"
     if r.detail & _ACROSS:
         other = f"a thread of another threadgroup {theirs} it in the same launch"
+    elif r.detail & _SEVERAL:
+        other = f"other threads of the threadgroup {theirs} it"
     else:
         other = f"thread {r.other_thread} of the threadgroup {theirs} it"
     text = f"{element} in {what} is {mine}, and {other}"

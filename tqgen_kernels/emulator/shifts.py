@@ -1,4 +1,5 @@
-"""Adds the check of shifts to LLVM text, before optimisation, which no option of clang adds.
+"""Adds checks to LLVM text, before optimisation, which no option of clang adds: of shifts, and of
+divisions of vectors.
 
 C++ for OpenCL defines a shift by too much, so clang's own check stays out. The amount is masked,
 and the mask is the trace it leaves: an `and` named `shl.mask` or `shr.mask`.
@@ -11,6 +12,40 @@ _MASKED = re.compile(
     r"(?P<mask>\d+|splat \(i\d+ \d+\)|<[^>]*>)(?P<debug>, !dbg !\d+)?$",
     re.MULTILINE,
 )
+
+
+_DIVIDED = re.compile(
+    r"^  %\S+ = [us](?:div|rem) (?P<type><(?P<lanes>\d+) x i(?P<bits>\d+)>) [^,]*(?:<[^>]*>)?, "
+    r"(?P<by>%\S+|<[^>]*>|zeroinitializer)(?P<debug>, !dbg !\d+)$",
+    re.MULTILINE,
+)
+
+
+def check_divisions(ir: str) -> str:
+    """`ir` with a call before every division of vectors of integers by what is not a constant."""
+    types: dict[str, tuple[int, int]] = {}
+
+    def add(match: re.Match[str]) -> str:
+        if not match["by"].startswith("%"):
+            return match[0]
+        lanes, bits = int(match["lanes"]), int(match["bits"])
+        types[match["type"]] = lanes, bits
+        name = f"@tq_check_divisor_{lanes}_x_i{bits}"
+        return f"  call void {name}({match['type']} {match['by']}){match['debug']}\n{match[0]}"
+
+    checked = _DIVIDED.sub(add, ir)
+    if not types:
+        return ir
+    definitions = "\n".join(
+        f"define internal void @tq_check_divisor_{lanes}_x_i{bits}({kind} %n) alwaysinline {{\n"
+        f"  %each = icmp eq {kind} %n, zeroinitializer\n"
+        f"  %packed = bitcast <{lanes} x i1> %each to i{lanes}\n"
+        f"  %bad = icmp ne i{lanes} %packed, 0\n"
+        "  br i1 %bad, label %report, label %fine\nreport:\n"
+        "  call void @tq_division_by_zero()\n  br label %fine\nfine:\n  ret void\n}"
+        for kind, (lanes, bits) in types.items()
+    )
+    return f"{checked}\n{definitions}\ndeclare void @tq_division_by_zero()\n"
 
 
 def check_shifts(ir: str) -> str:

@@ -422,3 +422,15 @@ if (known) k = 7;
 int m = known ? k : 0;
 int n = k;
 out[i] = known ? m + n : 0;
+
+//: sum_by_atomics_is_read_behind_a_barrier correct
+threadgroup atomic_float sum;
+if (t == 0) atomic_store_explicit(&sum, 0.0f, memory_order_relaxed);
+threadgroup_barrier(mem_flags::mem_threadgroup);
+atomic_fetch_add_explicit(&sum, x[i], memory_order_relaxed);
+threadgroup_barrier(mem_flags::mem_threadgroup);
+out[i] = *(threadgroup float*)&sum + atomic_load_explicit(&sum, memory_order_relaxed);
+
+//: vectors_divided_by_what_is_not_zero correct
+int3 q = int3(100, 200, 300) / int3(1, int(x[i]) + 1, 2) % int3(7);
+out[i] = q.x + q.y + q.z;

@@ -103,3 +103,10 @@ threadgroup float s[32];
 s[t] = x[i]; // ALSO
 float v = simd_sum(1.0f);
 out[i] = s[31 - t] + v; // FAULT
+
+//: sum_by_atomics_is_read_plainly race
+threadgroup atomic_float sum;
+if (t == 0) atomic_store_explicit(&sum, 0.0f, memory_order_relaxed);
+threadgroup_barrier(mem_flags::mem_threadgroup);
+atomic_fetch_add_explicit(&sum, x[i], memory_order_relaxed); // ALSO
+if (t == 63) out[0] = *(threadgroup float*)&sum; // FAULT

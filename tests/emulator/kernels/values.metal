@@ -79,3 +79,13 @@ out[i] = a[t];
 
 //: half_the_output_is_left unwritten-output soft=True init=None
 if (i % 2) out[i] = x[i];
+
+//: vector_divided_by_a_zero division-by-zero
+int4 d = int4(int(x[i]), 1, 2, 3);
+int4 q = int4(8) / d; // FAULT
+out[i] = q.x;
+
+//: vector_modulo_a_zero division-by-zero
+uint2 d = uint2(1, uint(x[i]));
+uint2 q = uint2(8) % d; // FAULT
+out[i] = q.x;

@@ -65,6 +65,7 @@ enum Detail {
   other_write = 32,     // the other access was a write
   threads_ended = 64,   // barrier: some threads had already returned
   other_barrier = 128,  // barrier: some threads wait at another
+  several_others = 256,  // race: threads that were not remembered one by one
 };
 enum Space { no_space = 0, device_space = 1, threadgroup_space = 2, thread_space = 3, constant_space = 4 };
 

@@ -61,6 +61,10 @@ EXPORT void __ubsan_handle_type_mismatch_v1(TypeMismatch* data, uint64_t address
 EXPORT void __ubsan_handle_float_cast_overflow(FloatCast* data, uint64_t) {
   at(float_to_int_range, data->at, CALL);
 }
+EXPORT void tq_division_by_zero() {
+  report(division_by_zero, CALL, 0, 0);
+  stop_launch();
+}
 EXPORT void tq_shift_out_of_range(int64_t amount, uint32_t width) {
   if (Finding* f = report(shift_out_of_range, CALL, 0, 0)) {
     f->index = amount;

@@ -19,7 +19,8 @@ struct Access {
 };
 // Beside the thread (10 bits) and the low bits of its threadgroup's number:
 enum : uint32_t { atomically = 1u << 31, several = 1u << 30, several_simds = 1u << 29 };
-enum : uint32_t { hollow = 1u << 30 };  // of a writer: what it wrote was never computed
+// Of a writer: what it wrote was never computed; others wrote atomically, unordered, before it.
+enum : uint32_t { hollow = 1u << 30, others_too = 1u << 29 };
 enum : uint32_t { thread_mask = 1023, identity = (1u << 29) - 1 };
 enum { device = 0, local = 1 };
 
@@ -126,6 +127,7 @@ __attribute__((noinline)) void conflict(uint32_t slot, int64_t offset, uint32_t 
                 (groups ? across_groups : 0) |
                 (how == soft_lockstep ? lockstep : how == soft_flag ? wrong_flag : 0);
     f->soft = how != unordered;
+    if ((other & identity) == (group_bits | tq_thread)) f->detail |= several_others;
     f->other_thread = other & thread_mask;
     f->other_group = (other & identity) >> 10;
   } else if (known && known->detail & same_value) {
@@ -197,12 +199,14 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
     uint32_t wt = w->time;
     if (wt >= since) {
       uint32_t other = w->who;
-      if ((other & identity) != me && !(atomic && other & atomically)) {
+      bool another = (other & identity) != me || other & others_too;
+      if (another && !(atomic && other & atomically)) {
         if (wt < group_start) {
           if (!(wt < last_fence && group_fence))
             conflict(slot, (int64_t)offset, bytes, write, true, other, unordered, true, pc, line);
         } else {
-          Ordering how = order_of(space, wt, simd, (other & thread_mask) >> 5 == simd);
+          bool same = !(other & others_too) && (other & thread_mask) >> 5 == simd;
+          Ordering how = order_of(space, wt, simd, same);
           if (how != in_order)
             conflict(slot, (int64_t)offset, bytes, write, true, other, how, false, pc, line);
         }
@@ -229,7 +233,12 @@ inline void access(uint64_t address, uint32_t bytes, bool read, bool write, uint
         }
       }
       quick[slot].written += wt < launch_start;
-      *w = {time_now, me | (atomic ? atomically : 0)};
+      uint32_t mark = atomic ? atomically : 0;
+      if (atomic && wt >= since && w->who & atomically &&
+          ((w->who & identity) != me || w->who & others_too) &&
+          (wt < group_start || order_of(space, wt, simd, false) != in_order))
+        mark |= others_too;
+      *w = {time_now, me | mark};
     }
     if (read) {
       uint32_t rt = r->time, other = r->who, mark = atomic ? atomically : 0;

@@ -7,6 +7,8 @@ import pytest
 import typer
 
 from tqgen_kernels.cli.verify import verify
+from tqgen_kernels.codegen.bundled import bundled_problems
+from tqgen_kernels.codegen.problem import AttendProblem
 from tqgen_kernels.execution import verification
 
 
@@ -43,3 +45,18 @@ def test_long_is_attention_over_a_million_tokens(monkeypatch: pytest.MonkeyPatch
         verify(backend="emulated", every=0, long=True, as_json=True)
     assert {storage for storage, _ in asked} == {"tiles", "fragment"}
     assert {tokens for _, tokens in asked} == {1_000_003}
+
+
+def test_bundled_problems_are_run_once_a_text_on_the_emulator() -> None:
+    (problem,) = (
+        p for p in verification.table((256,), bundled=True)
+        if isinstance(p, AttendProblem) and p.storage == "fragment" and p.value_bits == 2
+    )  # fmt: skip
+    told_apart = verification.chosen_configs(problem, 1, "emulated")
+    every_one = verification.chosen_configs(problem, 1, "cuda")
+    assert told_apart[0] == every_one[0]
+    assert len(told_apart) < len(every_one)
+    texts = [{**c.mapping, "groups": 0, "resident": 0} for c in told_apart]
+    assert all(texts.count(text) == 1 for text in texts)
+    assert all({**c.mapping, "groups": 0, "resident": 0} in texts for c in every_one)
+    assert len(verification.table(verification.HEAD_DIMS, bundled=True)) == len(bundled_problems())

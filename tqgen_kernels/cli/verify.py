@@ -24,6 +24,9 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Only head_dim 128, unless --head-dim says others.")
     ] = False,
+    bundled: Annotated[
+        bool, typer.Option("--bundled", help="The problems whose kernels are bundled instead.")
+    ] = False,
     long: Annotated[
         bool,
         typer.Option(
@@ -43,14 +46,14 @@ def verify(
         HEAD_DIMS,
         chosen_configs,
         long_problems,
-        problems,
+        table,
         verify_all,
         verify_long,
     )
 
     name = backend or device_backend()
     dims = tuple(head_dim or ((128,) if quick else HEAD_DIMS))
-    total = sum(len(chosen_configs(p, every)) for dim in dims for p in problems(dim))
+    total = sum(len(chosen_configs(p, every, name)) for p in table(dims, bundled))
     with Progress(transient=True, disable=as_json) as bar:
         task = bar.add_task(f"verifying on {name}", total=len(long_problems()) if long else total)
 
@@ -60,7 +63,7 @@ def verify(
         if long:
             outcomes = verify_long(name, progress=progress)
         else:
-            outcomes = verify_all(dims, name, every=every, progress=progress)
+            outcomes = verify_all(dims, name, every=every, bundled=bundled, progress=progress)
     if as_json:
         typer.echo(json.dumps([_row(outcome) for outcome in outcomes], indent=1))
     else:

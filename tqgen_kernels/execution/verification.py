@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
+from tqgen_kernels.codegen.bundled import bundled_problems
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Verification
 from tqgen_kernels.codegen.problem import (
@@ -135,10 +137,38 @@ def long_problems() -> tuple[Problem, ...]:
     )
 
 
-def chosen_configs(problem: Problem, every: int) -> list[Config]:
-    """The default and every `every`-th of the other candidates; 0 for the default alone."""
+def table(head_dims: tuple[int, ...], bundled: bool = False) -> list[Problem]:
+    """What `tqgen verify` verifies: a spread of problems at these head_dims, or those bundled, at a
+    size that is quick to compute."""
+    if bundled:
+        return [_small(p) for p in bundled_problems() if _dim(p) in head_dims]
+    return [problem for dim in head_dims for problem in problems(dim)]
+
+
+def _small(problem: Any) -> Problem:
+    small: Problem = replace(problem, kv_heads=2) if hasattr(problem, "kv_heads") else problem
+    return small
+
+
+def _dim(problem: Problem) -> int:
+    names = ("head_dim", "key_dim", "value_dim")
+    return int(next(getattr(problem, name) for name in names if hasattr(problem, name)))
+
+
+def chosen_configs(problem: Problem, every: int, backend: str = "") -> list[Config]:
+    """The default and every `every`-th of the other candidates; 0 for the default alone. The
+    emulator runs those once that it cannot tell apart."""
     default, *others = candidates(FAMILIES[family_of(problem)], problem)
-    return [default, *(others[::every] if every else ())]
+    others = others[::every] if every else []
+    if backend == "emulated":
+        known = {_emulated(config): config for config in reversed([default, *others])}
+        others = [c for c in others if known[_emulated(c)] == c]
+    return [default, *others]
+
+
+def _emulated(config: Config) -> tuple[tuple[str, object], ...]:
+    """What of a config the emulator sees: not the launch's size, nor advice to a compiler."""
+    return tuple(pair for pair in config.values if pair[0] not in ("groups", "resident"))
 
 
 def verify_all(
@@ -146,16 +176,16 @@ def verify_all(
     backend: str,
     *,
     every: int = 0,
+    bundled: bool = False,
     progress: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Runs each chosen variant once and compares. A failure is an outcome, never an exception."""
     outcomes = []
-    for dim in head_dims:
-        for problem in problems(dim):
-            for config in chosen_configs(problem, every):
-                outcome = verify_one(problem, config, backend)
-                progress(outcome)
-                outcomes.append(outcome)
+    for problem in table(head_dims, bundled):
+        for config in chosen_configs(problem, every, backend):
+            outcome = verify_one(problem, config, backend)
+            progress(outcome)
+            outcomes.append(outcome)
     return outcomes
 
 

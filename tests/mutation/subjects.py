@@ -1,4 +1,4 @@
-"""The kernels that mutants are seeded into: every template, at a problem that reaches its code."""
+"""The kernels that mutants are seeded into, each at a problem that reaches its code."""
 
 from __future__ import annotations
 

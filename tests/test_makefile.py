@@ -92,7 +92,7 @@ def test_a_second_run_installs_nothing(machine: Path) -> None:
 
 def test_the_suite_runs_last_so_that_its_closing_line_is_the_last(machine: Path) -> None:
     commands = make(machine, "test").stdout.strip().splitlines()
-    assert commands[-1].endswith("bin/python -m pytest")
+    assert "bin/python -m pytest -n auto" in commands[-1]
     lint = ("ruff check", "ruff format --check", "mypy", "tqgen emit --check")
     for command in lint:
         assert any(line.endswith(command) for line in commands[:-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tqgen_kernels import backends
 from tqgen_kernels.autotuning import device_backend
 from tqgen_kernels.backends.compiled import Compiled, example_arrays
 from tqgen_kernels.codegen.families import FAMILIES
+from tqgen_kernels.codegen.family import Example
 from tqgen_kernels.codegen.problem import (
     DequantizeProblem,
     EncodeProblem,
@@ -44,11 +46,16 @@ def strategies(problem: Problem, every: bool) -> list[Config]:
     return list(first.values())
 
 
-def kernel_contender(name: str, compiled: Compiled, backend: str) -> Contender:
-    problem, config = compiled.variant.problem, compiled.variant.config
-    example = compiled.family.example(problem, np.random.default_rng(1), None, config)
+@lru_cache(maxsize=1)
+def inputs_of(problem: Problem, backend: str) -> tuple[Example, list[dict[str, mx.array]]]:
+    """The same for all configs of a problem: making them takes longer than what is timed."""
+    example = FAMILIES[family_of(problem)].example(problem, np.random.default_rng(1))
     nbytes = sum(a.nbytes for a in example.inputs.values())
-    sets = [example_arrays(example) for _ in range(copies(nbytes, backend))]
+    return example, [example_arrays(example) for _ in range(copies(nbytes, backend))]
+
+
+def kernel_contender(name: str, compiled: Compiled, backend: str) -> Contender:
+    example, sets = inputs_of(compiled.variant.problem, backend)
 
     def chain(n: int) -> mx.array:
         params = sets[0]["params"]

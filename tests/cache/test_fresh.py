@@ -132,6 +132,21 @@ def test_queries_of_another_dtype_find_the_token_written(
     assert not steps
 
 
+def test_values_of_another_dtype_are_written_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, steps: list[bool]
+) -> None:
+    monkeypatch.setenv("TQGEN_STORAGE", "tiles")
+    cache = TurboQuantKVCache(scheme=SCHEME)
+    cache.append(random(90, 1), random(90, 2).astype(mx.float16))
+    cache.store.settle()
+    cache.append(random(1, 5), random(1, 1005).astype(mx.float16))
+    out = cache.attend(random(1, 2005, heads=4), 0.2, None)
+    assert out is not None
+    assert mx.allclose(out, expected(cache, 5), atol=2e-3)
+    assert cache.store.values.exact.dtype == mx.float16
+    assert not steps
+
+
 def test_a_sliding_window_takes_its_token_as_ever(
     monkeypatch: pytest.MonkeyPatch, steps: list[bool]
 ) -> None:

@@ -133,7 +133,9 @@ class Store:
     ) -> mx.array | None:
         """Attention of the token that waits, which goes into the windows with it; None where none
         does, or no kernel."""
-        if self._fresh is None or q.shape[2] != 1 or q.dtype != self._fresh[0].dtype:
+        if self._fresh is None or q.shape[2] != 1:
+            return None
+        if any(x.dtype != q.dtype for x in self._fresh):  # the windows are written in q's dtype
             return None
         packed = self._packed(self._keys, self._values)
         if packed is None:
